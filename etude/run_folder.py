@@ -1,0 +1,87 @@
+"""Where everything of a run lives on disk. One place, so that every process and command agrees."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from etude.config import REPOSITORY
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside ``runs/<name>/``. Nothing is created until `create`."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def episodes(self) -> Path:
+        """The learner's episode store: every acknowledged step of this run."""
+        return self.root / "episodes"
+
+    @property
+    def outbox(self) -> Path:
+        """Folder of the actors' outboxes, one SQLite file per robot namespace."""
+        return self.root / "outbox"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def policy(self) -> Path:
+        """The newest published policy: ``policy.program`` and ``policy.safetensors``."""
+        return self.root / "policy"
+
+    @property
+    def classifier(self) -> Path:
+        return self.root / "classifier"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / "tensorboard"
+
+    def metrics(self, process: str) -> Path:
+        """JSON lines of `process` (learner, actor)."""
+        return self.root / f"metrics-{process}.jsonl"
+
+    @property
+    def evaluations(self) -> Path:
+        """JSON lines, one per evaluation: time_s, env_steps, phase, episodes, successes, kind (before, interval, after)."""
+        return self.root / "evaluations.jsonl"
+
+    @property
+    def help_log(self) -> Path:
+        """JSON lines: every help request and every answer."""
+        return self.root / "help.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "summary.json"
+
+    @property
+    def learning_curve(self) -> Path:
+        return self.root / "learning_curve.png"
+
+    def create(self) -> None:
+        for folder in (self.root, self.outbox, self.checkpoints, self.policy, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+def runs_root() -> Path:
+    """``$ETUDE_RUNS`` or ``runs/`` in the repository."""
+    return Path(os.environ.get("ETUDE_RUNS", REPOSITORY / "runs"))
+
+
+def data_root() -> Path:
+    """``$ETUDE_DATA`` or ``data/`` in the repository: demonstrations shared by runs."""
+    return Path(os.environ.get("ETUDE_DATA", REPOSITORY / "data"))

@@ -1,0 +1,35 @@
+# Source this (bash) to get the ROS 2 environment of this repository: interfaces, nodes, middleware settings.
+#
+# With a system ROS 2 sourced before (ROS_DISTRO is set), only the workspace overlay and the middleware settings are added
+# and nothing is taken from wheels. Otherwise ROS 2 comes from the wheels in .venv.
+# etude/ros_environment.py does the same for `.venv/bin/etude`, which needs nothing sourced; keep the two in step.
+
+_etude_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+_etude_install="$_etude_root/ros2_ws/install"
+
+if [ -z "${ROS_DISTRO:-}" ]; then
+  if [ ! -x "$_etude_root/.venv/bin/python" ]; then
+    echo "ros_env.sh: there is no .venv yet; run 'make build' first" >&2
+    return 1
+  fi
+  export VIRTUAL_ENV="$_etude_root/.venv"
+  _etude_site="$("$VIRTUAL_ENV/bin/python" -Sc 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+  case ":$PATH:" in *":$VIRTUAL_ENV/bin:"*) ;; *) export PATH="$VIRTUAL_ENV/bin:$PATH" ;; esac
+  export AMENT_PREFIX_PATH="$VIRTUAL_ENV"
+  export CMAKE_PREFIX_PATH="$VIRTUAL_ENV"
+  export LD_LIBRARY_PATH="$VIRTUAL_ENV/lib:$(printf '%s:' "$_etude_site"/ros_*.libs)${LD_LIBRARY_PATH:-}"
+  # the wheels' own start-up hook would start every interpreter twice to set the library path
+  export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1
+  # the wheels hold one middleware only; any other choice from the caller's shell would abort
+  unset RMW_IMPLEMENTATION
+fi
+
+export ROS_AUTOMATIC_DISCOVERY_RANGE="${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}"
+export FASTRTPS_DEFAULT_PROFILES_FILE="${FASTRTPS_DEFAULT_PROFILES_FILE:-$_etude_root/config/fastdds_profile.xml}"
+
+if [ -f "$_etude_install/setup.bash" ]; then
+  # shellcheck source=/dev/null
+  . "$_etude_install/setup.bash"
+fi
+unset _etude_root _etude_install _etude_site
+true

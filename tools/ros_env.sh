@@ -13,7 +13,7 @@ if [ -z "${ROS_DISTRO:-}" ]; then
     return 1
   fi
   export VIRTUAL_ENV="$_etude_root/.venv"
-  _etude_site="$("$VIRTUAL_ENV/bin/python" -Sc 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+  _etude_site="$(echo "$VIRTUAL_ENV"/lib/python3.*/site-packages)"
   case ":$PATH:" in *":$VIRTUAL_ENV/bin:"*) ;; *) export PATH="$VIRTUAL_ENV/bin:$PATH" ;; esac
   export AMENT_PREFIX_PATH="$VIRTUAL_ENV"
   export CMAKE_PREFIX_PATH="$VIRTUAL_ENV"

@@ -85,3 +85,13 @@ def runs_root() -> Path:
 def data_root() -> Path:
     """``$ETUDE_DATA`` or ``data/`` in the repository: demonstrations shared by runs."""
     return Path(os.environ.get("ETUDE_DATA", REPOSITORY / "data"))
+
+
+def demonstrations_store(task: str, observation: str) -> Path:
+    """Episode store of a task's demonstrations, e.g. ``data/demonstrations/slide-pixels/demos``."""
+    return data_root() / "demonstrations" / f"{task}-{observation}" / "demos"
+
+
+def classifier_frames_store(task: str) -> Path:
+    """Episode store of the labelled extra frames that the success classifier learns from; never used as demonstrations."""
+    return data_root() / "demonstrations" / f"{task}-pixels" / "classifier"

@@ -1,0 +1,159 @@
+"""Demonstrations by the scripted expert, in both directions, stored like any other episodes.
+
+They stand for the few that a person gives by teleoperation: successful ones only, with noise, ending at success.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from actor.evaluation import reading_clock
+from actor.safety import filter_action
+from actor.scoring import Scorer
+from actor.segments import SegmentRecorder
+from etude.config import RunConfig
+from etude.robot import Robot
+from etude.specs import PHASES
+from etude.step import Source, Step
+
+if TYPE_CHECKING:
+    from etude.episodes.store import EpisodeStore
+
+SUCCESS_REWARD = 1.0
+"""Stored reward of the success transition, whatever the recipe; the learner gives demonstrations its own recipe's rewards."""
+ATTEMPTS_PER_DEMONSTRATION = 20
+"""More failures than this per wanted demonstration mean that the expert cannot do the task."""
+
+
+class DemonstrationError(RuntimeError):
+    """The expert cannot demonstrate this task on this robot."""
+
+
+def record_demonstrations(
+    config: RunConfig,
+    robot: Robot,
+    store: "EpisodeStore",
+    count_per_direction: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Append `count_per_direction` successful demonstrations of each direction to `store`.
+
+    Pairs are recorded: one direction from a random start, then, without a reset, the other from where the first one ended.
+    The starting direction alternates, so that half of each direction's demonstrations begin at random starts (as in evaluation) and
+    half where the other direction left things (as in practice). A failed attempt is not stored and ends the pair. Success and
+    terminal flag are by ground truth; the last step is the first observation that reaches the goal.
+
+    Args:
+        progress: called with (recorded, wanted) after each stored demonstration.
+
+    Raises:
+        DemonstrationError: no scripted expert, no ground truth, or the expert fails too often.
+    """
+    rng = np.random.default_rng([seed, 0xDE30])
+    taken: dict[str, int] = dict.fromkeys(PHASES, 0)
+    writer = _SuccessOnlyWriter(store)
+    recorder = SegmentRecorder(robot.action_spec, config.task.name, instructions(config), writer.add, first_segment=1)
+    budget = ATTEMPTS_PER_DEMONSTRATION * count_per_direction
+    pair = 0
+    while any(taken[phase] < count_per_direction for phase in PHASES):
+        order = PHASES if pair % 2 == 0 else PHASES[::-1]
+        pair += 1
+        if pair > budget:
+            raise DemonstrationError(
+                f"the scripted expert of task {config.task.name!r} recorded only {taken} of {count_per_direction} per direction in "
+                f"{budget} tries: lower task.expert_noise (now {config.task.expert_noise}) or raise max_steps"
+            )
+        chained = False
+        for phase in order:
+            # the second of a pair is skipped where it is not needed any more, the first is not, because the second starts where it ends
+            if chained and taken[phase] >= count_per_direction:
+                break
+            if not chained:
+                robot.hard_reset(phase, rng)
+            if not _demonstrate(config, robot, recorder, writer, phase, rng, keep=taken[phase] < count_per_direction):
+                break
+            chained = True
+            if taken[phase] < count_per_direction:
+                taken[phase] += 1
+                if progress is not None:
+                    progress(sum(taken.values()), 2 * count_per_direction)
+    store.flush()
+
+
+def instructions(config: RunConfig) -> dict[str, str]:
+    """Phase -> instruction of the run's task."""
+    return {"forward": config.task.forward.instruction, "backward": config.task.backward.instruction}
+
+
+def max_steps(config: RunConfig) -> dict[str, int]:
+    """Phase -> control steps until it times out."""
+    return {"forward": config.task.forward.max_steps, "backward": config.task.backward.max_steps}
+
+
+def _demonstrate(
+    config: RunConfig,
+    robot: Robot,
+    recorder: SegmentRecorder,
+    writer: "_SuccessOnlyWriter",
+    phase: str,
+    rng: np.random.Generator,
+    keep: bool,
+) -> bool:
+    """One attempt of the expert; stored when it succeeds and `keep`. Returns success."""
+    scorer = Scorer(None)
+    reading = robot.read()
+    if scorer.look(reading, phase)[0]:
+        return False  # nothing to show; happens when the other direction left the object in this one's goal
+    recorder.begin(reading, scorer.score(reading, phase), phase, scorer.name)
+    executed: np.ndarray | None = None
+    for step in range(max_steps(config)[phase]):
+        try:
+            proposed = robot.expert_action(phase, rng)
+        except NotImplementedError:
+            raise DemonstrationError(
+                f"robot {config.robot.name!r} has no scripted expert; record demonstrations by teleoperation"
+            ) from None
+        executed, _ = filter_action(
+            proposed, reading, config.robot.safety, robot.action_spec, reading_clock(robot, reading), previous=executed
+        )
+        robot.act(executed)
+        recorder.acted(executed, executed, Source.SCRIPTED, 0)
+        reading = robot.read()
+        verdict = scorer.score(reading, phase)
+        last = verdict.success or step + 1 == max_steps(config)[phase]
+        recorder.observe(reading, verdict, SUCCESS_REWARD if verdict.success else 0.0, last=last, terminal=verdict.success)
+        if verdict.success:
+            writer.keep() if keep else writer.discard()
+            return True
+    writer.discard()
+    return False
+
+
+class _SuccessOnlyWriter:
+    """Collects the steps of an attempt; numbers and stores them only when it succeeded, so that sequences have no gaps."""
+
+    def __init__(self, store: "EpisodeStore") -> None:
+        self._store = store
+        self._actor_id = f"scripted-{uuid.uuid4().hex[:12]}"
+        self._sequence = 0
+        self._segment = 0
+        self._steps: list[Step] = []
+
+    def add(self, step: Step) -> None:
+        self._steps.append(step)
+
+    def discard(self) -> None:
+        self._steps.clear()
+
+    def keep(self) -> None:
+        self._segment += 1
+        for step in self._steps:
+            self._sequence += 1
+            self._store.append(replace(step, actor_id=self._actor_id, sequence=self._sequence, segment=self._segment))
+        self._steps.clear()

@@ -1,0 +1,224 @@
+"""The practice machine: who practises what, when to wait, when to hold, as a pure function of (state, event).
+
+It knows no robot, no clock and no thread, so every rule about phases, pauses, stops and help can be tested by itself.
+The control loop feeds it events and reads `mode` and `phase` back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from etude.status import Mode
+
+CONTRADICTIONS_BEFORE_HELP = 3
+"""Phases in a row that started with both goals judged as met; then the judge or the scene needs a person."""
+
+
+@dataclass(frozen=True)
+class PracticeState:
+    """What the machine remembers. The flags are independent conditions; `mode` is the strongest of them.
+
+    Attributes:
+        phase: the direction that is practised now, or will be when practice goes on.
+        active: practice was started and not ended.
+        stopped: the software stop is on; only `ClearStop` leaves it.
+        evaluating: an evaluation runs (in a scene of its own).
+        takeover: an operator moves the robot.
+        help_open: a help request waits for its answer; at most one is open at a time.
+        help_id: number of the newest request, 1, 2, 3, …; 0 before the first.
+        help_reason: the sentence of the newest request.
+        contradictions: consecutive phases that began with both goals judged as met.
+        reset: the recipe's reset part. ``human``: a person undoes the task after every forward attempt.
+    """
+
+    phase: str = "forward"
+    active: bool = False
+    paused: bool = False
+    stopped: bool = False
+    evaluating: bool = False
+    takeover: bool = False
+    help_open: bool = False
+    help_id: int = 0
+    help_reason: str = ""
+    contradictions: int = 0
+    reset: Literal["human", "backward_policy"] = "backward_policy"
+
+    @property
+    def mode(self) -> Mode:
+        if self.stopped:
+            return Mode.STOPPED
+        if self.evaluating:
+            return Mode.EVALUATING
+        if self.takeover:
+            return Mode.TAKEOVER
+        if not self.active:
+            return Mode.IDLE
+        if self.help_open:
+            return Mode.AWAITING_HELP
+        if self.paused:
+            return Mode.PAUSED
+        return Mode.FORWARD if self.phase == "forward" else Mode.BACKWARD
+
+    @property
+    def practising(self) -> bool:
+        return self.mode in (Mode.FORWARD, Mode.BACKWARD)
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Start:
+    """Practise, from idle or from a pause."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Hold until `Start`."""
+
+
+@dataclass(frozen=True)
+class Finish:
+    """End practice: idle. An open help request and a running evaluation are cancelled."""
+
+
+@dataclass(frozen=True)
+class SegmentEnded:
+    """An attempt of the current phase ended: success, or time-out when not."""
+
+    success: bool
+
+
+@dataclass(frozen=True)
+class AlreadyMet:
+    """The goal of the phase that was about to start is met already. `other_too`: so is the other one (they contradict)."""
+
+    other_too: bool = False
+
+
+@dataclass(frozen=True)
+class AskHelp:
+    """A help rule wants a person. Ignored while a request is open or practice is not active."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class HelpAnswered:
+    """The open request is answered and practice may go on."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate now. Ignored while stopped or taken over."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The evaluation ended or was abandoned."""
+
+
+@dataclass(frozen=True)
+class SoftwareStop:
+    """Hold at once, whatever runs."""
+
+
+@dataclass(frozen=True)
+class ClearStop:
+    """A person lifts the software stop. Practice then waits, paused, for `Start`: clearing a stop never moves a robot."""
+
+
+@dataclass(frozen=True)
+class Takeover:
+    """An operator holds the deadman switch. Ignored while stopped or evaluating."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """The operator let go."""
+
+
+Event = (
+    Start
+    | Pause
+    | Finish
+    | SegmentEnded
+    | AlreadyMet
+    | AskHelp
+    | HelpAnswered
+    | Evaluate
+    | Evaluated
+    | SoftwareStop
+    | ClearStop
+    | Takeover
+    | Release
+)
+
+
+# --- the function ---------------------------------------------------------------------------------------------------
+
+
+def advance(state: PracticeState, event: Event) -> PracticeState:
+    """The state after `event`. Events that make no sense in a state leave it as it is, so they may arrive late or twice."""
+    match event:
+        case Start():
+            return replace(state, active=True, paused=False)
+        case Pause():
+            return replace(state, paused=True) if state.active else state
+        case Finish():
+            return replace(state, active=False, paused=False, evaluating=False, help_open=False)
+        case SegmentEnded():
+            return _after_attempt(state) if state.practising or state.takeover else state
+        case AlreadyMet(other_too):
+            return _after_skip(state, other_too) if state.practising else state
+        case AskHelp(reason):
+            return _ask(state, reason)
+        case HelpAnswered():
+            return replace(state, help_open=False, contradictions=0)
+        case Evaluate():
+            return state if state.stopped or state.takeover else replace(state, evaluating=True)
+        case Evaluated():
+            return replace(state, evaluating=False)
+        case SoftwareStop():
+            return replace(state, stopped=True, evaluating=False, takeover=False, paused=state.active)
+        case ClearStop():
+            return replace(state, stopped=False)
+        case Takeover():
+            return state if state.stopped or state.evaluating else replace(state, takeover=True)
+        case Release():
+            return replace(state, takeover=False)
+    raise TypeError(f"not an event of the practice machine: {event!r}")
+
+
+def _after_attempt(state: PracticeState) -> PracticeState:
+    if state.reset == "human":
+        return _ask(
+            state, "The attempt is over and this recipe has no backward policy: please put the scene back to a start state."
+        )
+    return replace(state, phase=opposite(state.phase))
+
+
+def _after_skip(state: PracticeState, other_too: bool) -> PracticeState:
+    if not other_too:
+        if state.reset == "human":
+            return _ask(state, "The goal is already reached: please put the scene back to a start state.")
+        return replace(state, phase=opposite(state.phase), contradictions=0)
+    state = replace(state, contradictions=state.contradictions + 1)
+    if state.contradictions >= CONTRADICTIONS_BEFORE_HELP:
+        return _ask(
+            state,
+            f"The last {state.contradictions} phases began with the goals of both directions judged as reached: "
+            "please look at the scene and at the success classifier.",
+        )
+    return state
+
+
+def _ask(state: PracticeState, reason: str) -> PracticeState:
+    if state.help_open or not state.active:
+        return state
+    return replace(state, help_open=True, help_id=state.help_id + 1, help_reason=reason)
+
+
+def opposite(phase: str) -> str:
+    return "backward" if phase == "forward" else "forward"

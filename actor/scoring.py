@@ -1,0 +1,88 @@
+"""Who says "done": turns readings into verdicts, by the environment's truth or by a judge with hysteresis.
+
+Separate from the control loop because reward correctness lives here: consecutive frames, thresholds, and what counts at the
+start of a phase.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from etude.robot import Judge, Reading
+from etude.step import UNKNOWN
+
+ENVIRONMENT = "environment"
+
+
+class ScoringError(RuntimeError):
+    """Nobody can judge this robot's observations."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Score of one observation in one phase.
+
+    Attributes:
+        met: this frame alone looks like success.
+        success: success is declared (hysteresis passed); ends the segment.
+        probability: the judge's probability.
+        truth: the simulator's ground truth, 1, 0 or UNKNOWN.
+    """
+
+    met: bool
+    success: bool
+    probability: float
+    truth: int
+
+
+class Scorer:
+    """Scores the frames of one segment after another.
+
+    With a judge, `consecutive_frames` frames in a row at or above the threshold make a success; the environment's truth needs one.
+    """
+
+    def __init__(self, judge: Judge | None, consecutive_frames: int = 1) -> None:
+        self._judge = judge
+        self._needed = consecutive_frames if judge is not None else 1
+        self._streak = 0
+        self._armed = True
+
+    @property
+    def name(self) -> str:
+        """Goes into `Step.judged_by`."""
+        return ENVIRONMENT if self._judge is None else self._judge.name
+
+    def start(self, armed: bool = True) -> None:
+        """Begin a segment. Unarmed, success needs a frame that does not look like success first (the start itself did)."""
+        self._streak = 0
+        self._armed = armed
+
+    def look(self, reading: Reading, phase: str) -> tuple[bool, float]:
+        """(this frame alone looks like success, probability), without touching the hysteresis."""
+        if self._judge is None:
+            truth = truth_of(reading, phase)
+            if truth == UNKNOWN:
+                raise ScoringError(
+                    f"the reward is the environment's, but this robot reports no ground truth for phase {phase!r}: "
+                    "use recipe.reward.kind=classifier"
+                )
+            return bool(truth), float(truth)
+        probability = float(self._judge.probability(reading.observation, phase))
+        # A NaN probability compares false: a broken judge never grants a success.
+        return probability >= self._judge.threshold(phase), probability
+
+    def score(self, reading: Reading, phase: str) -> Verdict:
+        """Verdict of the next frame of the segment."""
+        met, probability = self.look(reading, phase)
+        if not met:
+            self._armed, self._streak = True, 0
+        elif self._armed:
+            self._streak += 1
+        return Verdict(met, self._streak >= self._needed, probability, truth_of(reading, phase))
+
+
+def truth_of(reading: Reading, phase: str) -> int:
+    """The simulator's ground truth of `phase`: 1, 0, or UNKNOWN where there is none."""
+    truth = (reading.success_truth or {}).get(phase)
+    return UNKNOWN if truth is None or (isinstance(truth, float) and math.isnan(truth)) else int(truth)

@@ -1,0 +1,17 @@
+"""Robots, one file per kind. `make_robot` is the only place that knows which kinds there are; it imports them lazily."""
+
+from __future__ import annotations
+
+from etude.config import RunConfig
+from etude.robot import Robot
+
+
+def make_robot(config: RunConfig, seed: int) -> Robot:
+    """The robot of a run. Raises ConfigError when the task does not fit it."""
+    if config.robot.kind == "gymnasium":
+        from actor.robots.gymnasium import GymnasiumRobot
+
+        return GymnasiumRobot(config.task, config.robot, config.observation, seed)
+    from actor.robots.mujoco import MujocoRobot
+
+    return MujocoRobot(config.task, config.robot, config.observation, seed)

@@ -1,0 +1,1 @@
+"""MuJoCo scenes: a Franka Panda on a table with task pairs that undo each other. Knows arrays and physics, nothing of learning or ROS."""

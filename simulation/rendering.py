@@ -1,0 +1,110 @@
+"""OpenGL for MuJoCo in one place: which backend works here, cheap pictures for policies and good-looking ones for people.
+
+Separate because the backend must be chosen before `mujoco` is imported anywhere, and because GL contexts belong to threads.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import mujoco
+
+PACKAGES = "libegl1 libgl1 libgl1-mesa-dri libosmesa6"
+POLICY_GROUP = 3
+"""Geoms of this group are drawn only for policy cameras (plain materials)."""
+BEAUTY_GROUP = 4
+"""Geoms of this group are drawn only in pictures for people (textures, floor)."""
+
+
+class RenderingError(RuntimeError):
+    """No picture can be drawn on this machine; the message names the system packages to install."""
+
+
+def choose_backend() -> str:
+    """Set and return ``MUJOCO_GL``: what the environment says, else egl, else osmesa. Must run before mujoco is imported.
+
+    Only looks for the libraries; whether a context can be created shows when the first picture is drawn.
+    """
+    chosen = os.environ.get("MUJOCO_GL", "").lower()
+    if not chosen:
+        found = [name for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")) if ctypes.util.find_library(library)]
+        chosen = found[0] if found else ""
+        if sys.platform.startswith("linux") and chosen:
+            os.environ["MUJOCO_GL"] = chosen
+            os.environ.setdefault("PYOPENGL_PLATFORM", chosen)
+    return chosen or "none"
+
+
+class Pictures:
+    """Draws one model's cameras. Any thread may call `draw` while no other thread steps the data: every thread gets contexts of its own."""
+
+    def __init__(self, model: "mujoco.MjModel") -> None:
+        self._model = model
+        self._renderers: dict[tuple[int, int, int, bool], Any] = {}
+        self._lock = threading.Lock()
+
+    def draw(self, data: "mujoco.MjData", camera: str, height: int, width: int, *, beauty: bool = False) -> np.ndarray:
+        """uint8 RGB ``(height, width, 3)``. `beauty` adds shadows, textures and antialiasing (slow).
+
+        Raises:
+            RenderingError: no OpenGL here.
+        """
+        key = (threading.get_ident(), height, width, beauty)
+        with self._lock:
+            renderer = self._renderers.get(key)
+            if renderer is None:
+                renderer = self._renderers[key] = self._create(height, width, beauty)
+            renderer.update_scene(data, camera=camera, scene_option=self._options(beauty))
+            if not beauty:
+                _plain(renderer.scene)
+            return renderer.render()
+
+    def close(self) -> None:
+        with self._lock:
+            for (thread, *_), renderer in self._renderers.items():
+                if thread == threading.get_ident():
+                    renderer.close()
+            self._renderers.clear()
+
+    def _create(self, height: int, width: int, beauty: bool) -> Any:
+        import mujoco
+
+        quality, screen = self._model.vis.quality, self._model.vis.global_
+        quality.shadowsize, quality.offsamples = (4096, 8) if beauty else (0, 4)
+        screen.offwidth, screen.offheight = width, height
+        try:
+            return mujoco.Renderer(self._model, height, width)
+        except Exception as error:  # mujoco raises many kinds here, all with the same remedy
+            raise RenderingError(
+                f"MuJoCo cannot draw pictures with MUJOCO_GL={os.environ.get('MUJOCO_GL', '(unset)')}: {error}. "
+                f"Install OpenGL libraries: apt-get install {PACKAGES}; or choose MUJOCO_GL=egl or MUJOCO_GL=osmesa; "
+                "observation=state needs no pictures."
+            ) from error
+
+    @staticmethod
+    def _options(beauty: bool) -> "mujoco.MjvOption":
+        import mujoco
+
+        options = mujoco.MjvOption()
+        options.geomgroup[:] = (1, 1, 1, not beauty, beauty, 0)
+        options.sitegroup[:] = 0
+        return options
+
+
+def _plain(scene: "mujoco.MjvScene") -> None:
+    import mujoco
+
+    for flag in (
+        mujoco.mjtRndFlag.mjRND_SHADOW,
+        mujoco.mjtRndFlag.mjRND_REFLECTION,
+        mujoco.mjtRndFlag.mjRND_SKYBOX,
+        mujoco.mjtRndFlag.mjRND_HAZE,
+    ):
+        scene.flags[flag] = 0

@@ -1,0 +1,181 @@
+"""The command ``etude``: a table from command words to ``package.module:function``, imported only when asked for.
+
+Each function takes the remaining arguments (list of str), parses them with argparse and returns the exit status. It is separate
+from the commands so that ``etude --help`` needs none of them: no JAX, no MuJoCo, no ROS.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+VERSION = "0.1.0"
+PACKAGES = ("etude", "actor", "learner", "reward_classifiers", "simulation", "dashboard", "benchmarks", "etude_nodes")
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line of the table.
+
+    Attributes:
+        target: ``package.module:function``.
+        summary: one sentence for ``etude --help``.
+        environment: start again with `etude.ros_environment` first (commands that use ROS or JAX).
+        ros: also needs the built ROS interfaces.
+    """
+
+    target: str
+    summary: str
+    environment: bool = False
+    ros: bool = False
+
+
+COMMANDS: dict[str, Command] = {
+    "practice run": Command("etude_nodes.practice:run_command", "Start a run: learner, actor and page.", True, True),
+    "practice resume": Command("etude_nodes.practice:resume_command", "Continue a run where it stopped.", True, True),
+    "demo record": Command("actor.commands:demo_record", "Record demonstrations of both directions.", True),
+    "demo list": Command("actor.commands:demo_list", "List recorded demonstrations."),
+    "evaluate": Command("actor.commands:evaluate_command", "Run a policy from random starts and count successes.", True),
+    "classifier train": Command(
+        "reward_classifiers.commands:train_command", "Train a success classifier from demonstrations.", True
+    ),
+    "classifier test": Command(
+        "reward_classifiers.commands:test_command", "Measure a success classifier on stored episodes.", True
+    ),
+    "policy export": Command("learner.commands:policy_export", "Write a run's policy as program and weights.", True),
+    "episodes info": Command("etude.episodes.commands:info", "Say what an episode store holds."),
+    "episodes validate": Command("etude.episodes.commands:validate", "Check a store for gaps, duplicates and damage."),
+    "recipe list": Command("learner.commands:recipe_list", "List the recipes, one sentence each."),
+    "recipe show": Command("learner.commands:recipe_show", "Print a recipe with every value."),
+    "recipe validate": Command("learner.commands:recipe_validate", "Check recipe files."),
+    "doctor": Command("etude.doctor:main", "Check this machine and say how to mend what is wrong."),
+    "bench": Command("benchmarks.run:main", "Measure speeds and latencies, one JSON object per line.", True, True),
+}
+
+
+def main(argv: Sequence[str] | None = None, commands: Mapping[str, Command] = COMMANDS) -> int:
+    """Run one command; returns the exit status.
+
+    0 success; 1 the command found something wrong; 2 wrong usage or an error with one clear message on stderr; 130 Ctrl-C.
+    ``ETUDE_TRACEBACK=1`` prints the traceback of such errors too.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text(commands))
+        return 0 if arguments else EXIT_USAGE
+    if arguments[0] in ("-V", "--version"):
+        print(f"etude {VERSION}")
+        return 0
+    found = find_command(arguments, commands)
+    if found is None:
+        return _unknown(arguments, commands)
+    words, rest = found
+    command = commands[words]
+    asks_help = any(argument in ("-h", "--help") for argument in rest)
+    if not asks_help and (command.environment or command.ros):
+        from etude.ros_environment import ensure_ros_environment
+
+        ensure_ros_environment("etude", arguments)
+    sys.argv = [f"etude {words}", *rest]  # what argparse shows as the program's name
+    try:
+        if command.ros and not asks_help:
+            _require_interfaces()
+        return int(_load(command.target)(rest) or 0)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # the reader of our output (head, less) has gone; keep the interpreter from complaining when it closes stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        message = clear_message(error)
+        if message is None:
+            raise
+        if os.environ.get("ETUDE_TRACEBACK"):
+            traceback.print_exc()
+        print(f"etude {words}: {message}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def find_command(arguments: Sequence[str], commands: Mapping[str, Command] = COMMANDS) -> tuple[str, list[str]] | None:
+    """The command named by the first two words or the first one, and the arguments after it."""
+    for count in (2, 1):
+        words = " ".join(arguments[:count])
+        if len(arguments) >= count and words in commands:
+            return words, list(arguments[count:])
+    return None
+
+
+def help_text(commands: Mapping[str, Command] = COMMANDS, group: str = "") -> str:
+    """All commands, or those that begin with the word `group`."""
+    names = [name for name in commands if not group or name.split()[0] == group]
+    width = max(len(name) for name in names)
+    lines = [f"usage: etude {group or '<command>'} ...", ""]
+    if not group:
+        lines[1:1] = ["", "A robot practises one task alone, forward and backward, and learns from it."]
+    lines += [f"  {name:{width}}  {commands[name].summary}" for name in names]
+    lines += ["", "`etude <command> --help` explains a command and shows examples."]
+    return "\n".join(lines)
+
+
+def clear_message(error: BaseException) -> str | None:
+    """The text for a person when `error` is one that the project or the operating system words clearly; else None (a bug).
+
+    The project's own exception types carry full sentences with the remedy, so every one of them counts, wherever it is defined.
+    """
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return _missing_module(error.name)
+    if type(error).__module__.partition(".")[0] in PACKAGES and isinstance(error, Exception):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}"
+    return None
+
+
+def _missing_module(name: str) -> str:
+    top = name.partition(".")[0]
+    if top in ("torch", "torchvision", "timm", "open_clip"):
+        return f"the package {top!r} is not installed; it comes with the vision extra: .venv/bin/pip install -e '.[vision]'"
+    if top in ("rclpy", "etude_msgs"):
+        return f"the ROS package {top!r} is not there; run `make build`, or source your ROS 2 first (`etude doctor` says more)"
+    return f"the Python module {name!r} is not installed; run `make build`"
+
+
+def _require_interfaces() -> None:
+    from etude.ros_environment import RosEnvironmentError, workspace_install
+
+    if not (workspace_install() / "share" / "etude_msgs").is_dir():
+        raise RosEnvironmentError(f"the ROS interfaces are not built ({workspace_install()} lacks etude_msgs); run `make build`")
+
+
+def _load(target: str) -> Callable[[list[str]], int]:
+    module, _, function = target.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _unknown(arguments: Sequence[str], commands: Mapping[str, Command]) -> int:
+    groups = {name.split()[0] for name in commands if " " in name}
+    first = arguments[0]
+    if first in groups and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
+        print(help_text(commands, group=first))
+        return 0 if len(arguments) > 1 else EXIT_USAGE
+    given = " ".join(arguments[:2]) if first in groups else first
+    known = [name for name in commands if name.startswith(first + " ")] if first in groups else [*commands, *groups]
+    close = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    if not close and len(arguments) > 1:
+        close = difflib.get_close_matches(" ".join(arguments[:2]), list(commands), n=1, cutoff=0.5)
+    suggestion = f" Did you mean `etude {close[0]}`?" if close else " `etude --help` lists the commands."
+    print(f"etude: there is no command {given!r}.{suggestion}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

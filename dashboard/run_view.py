@@ -1,0 +1,260 @@
+"""Everything the page knows about a run, in one thread-safe place: fed by the node, read by the web server.
+
+Free of ROS and of the web, so that both sides can be tested with plain values. Kept in memory only: what must survive
+(evaluations, help requests) is in the run folder already.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from dashboard.attempts import AttemptTracker
+from etude.config import RunConfig
+from etude.specs import PHASES
+from etude.status import HelpRequest, Mode, PracticeStatus, SuccessRate, wilson_interval
+
+SILENT_AFTER_S = 3.0
+"""Statuses come at 5 Hz and metrics at 1 Hz: without news for this long, the page says so."""
+
+MODE_WORDS = {
+    Mode.IDLE: "Idle",
+    Mode.FORWARD: "Practising forward",
+    Mode.BACKWARD: "Practising backward",
+    Mode.TAKEOVER: "A person is in control",
+    Mode.AWAITING_HELP: "Waiting for help",
+    Mode.PAUSED: "Paused",
+    Mode.EVALUATING: "Evaluating the policy",
+    Mode.STOPPED: "Software stop",
+}
+
+
+class Series:
+    """Points over practice time, thinned to at most `limit` by dropping every second one; the newest is always kept."""
+
+    def __init__(self, limit: int = 400, interval: float = 2.0) -> None:
+        self._limit = limit
+        self._interval = interval
+        self._points: list[tuple[float, ...]] = []
+
+    def add(self, *point: float) -> bool:
+        """Append `point` (first value: position on the axis). Returns whether it was far enough from the last one to be kept."""
+        if self._points and point[0] < self._points[-1][0]:
+            self._points.clear()  # the run was restarted: time began again
+        if self._points and point[0] - self._points[-1][0] < self._interval:
+            return False
+        self._points.append(point)
+        if len(self._points) > self._limit:
+            self._points = self._points[::2] if len(self._points) % 2 else self._points[1::2]
+            self._interval *= 2
+        return True
+
+    def points(self) -> list[tuple[float, ...]]:
+        return list(self._points)
+
+
+class RunView:
+    """The newest status, metrics, help request and pictures of one run, and their short histories.
+
+    Every method may be called from any thread and returns at once.
+    """
+
+    def __init__(self, config: RunConfig, folder: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config = config
+        self._folder = folder
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._status: PracticeStatus | None = None
+        self._status_at = -math.inf
+        self._learner: dict[str, float] = {}
+        self._learner_at = -math.inf
+        self._help: HelpRequest | None = None
+        self._evaluations: list[dict[str, Any]] = []
+        self._practice = Series()
+        self._help_marks: list[float] = []
+        self._journal: deque[dict[str, Any]] = deque(maxlen=60)
+        self._attempts = AttemptTracker()
+        self._images: dict[str, tuple[int, bytes, float]] = {}
+        self._revision = 1
+
+    # --- feeding --------------------------------------------------------------------------------------------------
+
+    def on_status(self, status: PracticeStatus) -> None:
+        with self._lock:
+            previous, self._status, self._status_at = self._status, status, self._clock()
+            self._attempts.update(status)
+            if previous is not None and previous.mode != status.mode:
+                # forward and backward alternate all the time: as journal lines they would drown what matters
+                quiet = {Mode.FORWARD, Mode.BACKWARD}
+                if not {previous.mode, status.mode} <= quiet:
+                    self._note("stop" if status.mode == Mode.STOPPED else "mode", MODE_WORDS[status.mode])
+            rates = [status.success.get(phase, SuccessRate()) for phase in PHASES]
+            if any(rate.attempts for rate in rates):
+                point = [status.practice_time_s, float(status.env_steps), *(rate.rate for rate in rates)]
+                self._changed(self._practice.add(*point))
+
+    def on_metrics(self, values: dict[str, float]) -> None:
+        """Learner metrics by name, e.g. ``updates_per_s``."""
+        with self._lock:
+            self._learner, self._learner_at = dict(values), self._clock()
+
+    def on_help(self, request: HelpRequest) -> None:
+        with self._lock:
+            previous, self._help = self._help, request
+            fresh = previous is None or previous.id != request.id
+            if request.open and (fresh or not previous.open):
+                self._note("help", f"Help asked: {request.reason}")
+                if self._status is not None:
+                    self._help_marks.append(self._status.practice_time_s)
+                self._changed()
+            elif not request.open and previous is not None and previous.open:
+                self._note("answer", "Help request answered")
+
+    def on_evaluation(self, record: dict[str, Any]) -> None:
+        """One line of ``evaluations.jsonl``. Raises KeyError, TypeError or ValueError when it is not one."""
+        phase, episodes, successes = str(record["phase"]), int(record["episodes"]), int(record["successes"])
+        if phase not in PHASES or not 0 <= successes <= episodes or episodes == 0:
+            raise ValueError(f"not an evaluation: {record}")
+        low, high = wilson_interval(successes, episodes)
+        point = {
+            "time_s": float(record["time_s"]),
+            "env_steps": int(record["env_steps"]),
+            "phase": phase,
+            "episodes": episodes,
+            "successes": successes,
+            "rate": successes / episodes,
+            "low": low,
+            "high": high,
+            "kind": str(record.get("kind", "interval")),
+        }
+        with self._lock:
+            self._evaluations.append(point)
+            self._note("evaluation", f"Evaluation {phase}: {successes} of {episodes}")
+            self._changed()
+
+    def on_image(self, camera: str, jpeg: bytes) -> None:
+        with self._lock:
+            sequence = self._images[camera][0] + 1 if camera in self._images else 1
+            self._images[camera] = (sequence, jpeg, self._clock())
+
+    def on_command(self, text: str) -> None:
+        """What an operator asked for on this page."""
+        with self._lock:
+            self._note("operator", text)
+
+    def relabel(self, segment: int, success: bool) -> None:
+        with self._lock:
+            self._attempts.relabel(segment, success)
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    @property
+    def cameras(self) -> list[str]:
+        policy = list(self._config.task.cameras) if self._config.observation == "pixels" else []
+        return ["beauty", *policy]
+
+    def image(self, camera: str) -> bytes | None:
+        """The newest JPEG of `camera`, or None."""
+        with self._lock:
+            return self._images[camera][1] if camera in self._images else None
+
+    def image_sequences(self) -> dict[str, int]:
+        """Camera -> number of pictures so far: a picture is new when its number grew."""
+        with self._lock:
+            return {camera: sequence for camera, (sequence, _, _) in self._images.items()}
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything but the pictures, ready for JSON (non-finite numbers are None). `history` changes only with `revision`."""
+        with self._lock:
+            now = self._clock()
+            data = {
+                "run": self._run(),
+                "actor": {"silent": now - self._status_at > SILENT_AFTER_S, "age_s": now - self._status_at},
+                "status": self._status_data(),
+                "learner": {
+                    "silent": now - self._learner_at > SILENT_AFTER_S,
+                    "age_s": now - self._learner_at,
+                    "metrics": self._learner,
+                },
+                "help": asdict(self._help) if self._help is not None and self._help.open else None,
+                "attempts": {p: [asdict(a) for a in self._attempts.recent(p)] for p in PHASES},
+                "cameras": {c: now - self._images[c][2] if c in self._images else None for c in self.cameras},
+                "journal": [{**note, "age_s": now - note["at"]} for note in reversed(self._journal)],
+                "revision": self._revision,
+                "history": {
+                    "evaluations": self._evaluations,
+                    "practice": self._practice.points(),
+                    "help": self._help_marks,
+                },
+            }
+            return finite(data)
+
+    # --- parts ----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> dict[str, Any]:
+        config = self._config
+        return {
+            "name": config.name,
+            "folder": self._folder,
+            "task": config.task.name,
+            "robot": config.robot.name,
+            "recipe": config.recipe.name,
+            "observation": config.observation,
+            "seed": config.seed,
+            "pace": config.robot.pace,
+            "reward": config.recipe.reward.kind,
+            "minutes": config.minutes,
+            "control_rate_hz": config.robot.control_rate_hz,
+            "simulated": config.robot.kind in ("mujoco", "gymnasium"),
+            "instructions": {phase: getattr(config.task, phase).instruction for phase in PHASES},
+            "max_steps": {phase: getattr(config.task, phase).max_steps for phase in PHASES},
+            "evaluation_interval_s": config.evaluation.interval_s if config.evaluation.interval_episodes else None,
+        }
+
+    def _status_data(self) -> dict[str, Any] | None:
+        status = self._status
+        if status is None:
+            return None
+        data = asdict(status)
+        data["mode"] = status.mode.value
+        data["mode_words"] = MODE_WORDS[status.mode]
+        for name in ("success", "success_truth"):
+            data[name] = {phase: _rate(getattr(status, name).get(phase, SuccessRate())) for phase in PHASES}
+        hits, false_alarms, misses = status.judge_true_positives, status.judge_false_positives, status.judge_false_negatives
+        data["judge"] = {
+            "precision": _ratio(hits, hits + false_alarms),
+            "recall": _ratio(hits, hits + misses),
+            "outcomes": hits + false_alarms + misses + status.judge_true_negatives,
+        }
+        return data
+
+    def _note(self, kind: str, text: str) -> None:
+        self._journal.append({"kind": kind, "text": text, "at": self._clock()})
+
+    def _changed(self, really: bool = True) -> None:
+        self._revision += really
+
+
+def _rate(rate: SuccessRate) -> dict[str, Any]:
+    low, high = rate.wilson()
+    return {**asdict(rate), "rate": rate.rate, "low": low, "high": high}
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def finite(value: Any) -> Any:
+    """`value` with every non-finite float replaced by None: JSON has no NaN, and browsers refuse it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value

@@ -1,0 +1,92 @@
+// The live connection and the commands: snapshots and pictures come over one WebSocket, commands go out as POSTs,
+// so that the stop never waits behind video.
+
+import { drawPicture, render, renderLink } from "./view.js";
+
+const decoder = new TextDecoder();
+let retryMs = 500;
+let latest = null;
+
+function connect() {
+  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
+  socket.binaryType = "arraybuffer";
+  let heard = performance.now();
+  // a dead network closes nothing: without news for 4 s the connection counts as lost
+  const watchdog = setInterval(() => performance.now() - heard > 4000 && socket.close(), 1000);
+
+  socket.onmessage = async ({ data }) => {
+    heard = performance.now();
+    retryMs = 500;
+    if (typeof data === "string") {
+      const snapshot = JSON.parse(data);
+      snapshot.history ??= latest?.history;
+      latest = snapshot;
+      renderLink("live");
+      render(snapshot);
+      return;
+    }
+    const bytes = new Uint8Array(data);
+    const name = decoder.decode(bytes.subarray(1, 1 + bytes[0]));
+    try {
+      await drawPicture(name, new Blob([bytes.subarray(1 + bytes[0])], { type: "image/jpeg" }));
+    } catch (error) {
+      console.warn(`picture of ${name} cannot be shown`, error);
+    }
+    if (socket.readyState === WebSocket.OPEN) socket.send("drawn");
+  };
+  socket.onclose = () => {
+    clearInterval(watchdog);
+    renderLink("lost", retryMs);
+    setTimeout(connect, retryMs);
+    retryMs = Math.min(retryMs * 1.7, 5000);
+  };
+}
+
+const element = (id) => document.getElementById(id);
+
+async function command(path, body) {
+  let message = null;
+  try {
+    const response = await fetch(`/api/${path}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+      signal: AbortSignal.timeout(6000),
+    });
+    const answer = await response.json();
+    if (!answer.ok) message = answer.message;
+  } catch (error) {
+    message = `The page's server did not answer (${error.message}).`;
+  }
+  element("notice-command").hidden = message === null;
+  element("command-text").textContent = message ?? "";
+  return message === null;
+}
+
+const PRACTISING = ["forward", "backward", "takeover", "evaluating", "awaiting_help"];
+
+element("stop").addEventListener("click", () => command("software_stop", { active: true }));
+element("clear-stop").addEventListener("click", () => command("software_stop", { active: false }));
+element("pause").addEventListener("click", () =>
+  command("mode", { mode: PRACTISING.includes(latest?.status?.mode) ? "pause" : "practise" }));
+element("evaluate").addEventListener("click", () => command("mode", { mode: "evaluate" }));
+element("help-reset").addEventListener("click", () => command("help", { answer: "reset", operator: "page" }));
+element("help-continue").addEventListener("click", () => command("help", { answer: "continue", operator: "page" }));
+element("command-close").addEventListener("click", () => (element("notice-command").hidden = true));
+
+element("success-forward").parentElement.addEventListener("click", ({ target }) => {
+  if (!target.dataset.segment) return;
+  const { segment, phase, outcome } = target.dataset;
+  element("relabel").dataset.segment = segment;
+  element("relabel-text").textContent = `Attempt ${segment}, ${phase}, counts as ${outcome}. It was a`;
+  element("relabel").hidden = false;
+});
+for (const [id, success] of [["relabel-success", true], ["relabel-failure", false]]) {
+  element(id).addEventListener("click", async () => {
+    const segment = Number(element("relabel").dataset.segment);
+    if (await command("label", { segment, success })) element("relabel").hidden = true;
+  });
+}
+element("relabel-close").addEventListener("click", () => (element("relabel").hidden = true));
+
+connect();

@@ -1,0 +1,286 @@
+"""One finished segment: its arrays, its summary, and its form as a zarr 3 group.
+
+It is separate from the store so that the disk layout is in one place: two image-free arrays (``floats`` and ``integers``, whose
+columns are named in the group's attributes) and one uint8 array per camera. Few files per segment keep durable writing fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec
+from zarr.storage import MemoryStore
+
+from etude.specs import ActionSpec, ObservationSpec
+from etude.step import Source, Step
+
+MAX_CHUNK_STEPS = 100
+_INTEGERS = (
+    "sequence",
+    "stamp_ns",
+    "policy_version",
+    "source",
+    "is_first",
+    "is_last",
+    "is_terminal",
+    "success",
+    "success_truth",
+    "judged_by",
+)
+_SEPARATOR = {"name": "default", "separator": "."}  # chunk files beside zarr.json: no nested folders to fsync
+
+
+@dataclass(frozen=True)
+class SegmentInfo:
+    """Summary of a stored segment; everything that a listing needs without reading arrays.
+
+    `success` and `success_truth` are those of the last step. `first_index` is above 0 when the store was asked to cut the
+    segment and the rest arrived later. `cut` says that the actor never sent a last step. Times are nanoseconds since the epoch.
+    `sources` counts steps by who acted, the last step (which has no action) excluded.
+    """
+
+    actor_id: str
+    segment: int
+    phase: str
+    task: str
+    instruction: str
+    first_sequence: int
+    length: int
+    first_index: int
+    success: int
+    success_truth: int
+    is_terminal: bool
+    cut: bool
+    reward_sum: float
+    first_stamp_ns: int
+    last_stamp_ns: int
+    policy_version: int
+    sources: dict[str, int]
+    path: Path | None = field(default=None, compare=False)
+
+    @property
+    def last_sequence(self) -> int:
+        return self.first_sequence + self.length - 1
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment's arrays, leading axis T = number of steps; the last step has `is_last` and no action.
+
+    Shapes: every observation ``(T, ...)``, `action` and `policy_action` float32 ``(T, d)``, `reward` and `success_probability`
+    float32 ``(T,)``, flags bool, `source` uint8, `success` and `success_truth` int8, the rest int64.
+    """
+
+    info: SegmentInfo
+    observation: dict[str, np.ndarray]
+    action: np.ndarray
+    policy_action: np.ndarray
+    reward: np.ndarray
+    is_first: np.ndarray
+    is_last: np.ndarray
+    is_terminal: np.ndarray
+    source: np.ndarray
+    policy_version: np.ndarray
+    success: np.ndarray
+    success_probability: np.ndarray
+    success_truth: np.ndarray
+    stamp_ns: np.ndarray
+    sequence: np.ndarray
+    judged_by: list[str]
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    def steps(self) -> list[Step]:
+        """The segment as steps; arrays are views."""
+        info = self.info
+        return [
+            Step(
+                actor_id=info.actor_id,
+                sequence=int(self.sequence[t]),
+                segment=info.segment,
+                index=info.first_index + t,
+                stamp_ns=int(self.stamp_ns[t]),
+                phase=info.phase,
+                task=info.task,
+                instruction=info.instruction,
+                observation={key: array[t] for key, array in self.observation.items()},
+                action=self.action[t],
+                policy_action=self.policy_action[t],
+                reward=float(self.reward[t]),
+                is_first=bool(self.is_first[t]),
+                is_last=bool(self.is_last[t]),
+                is_terminal=bool(self.is_terminal[t]),
+                source=Source(int(self.source[t])),
+                policy_version=int(self.policy_version[t]),
+                success=int(self.success[t]),
+                success_probability=float(self.success_probability[t]),
+                success_truth=int(self.success_truth[t]),
+                judged_by=self.judged_by[t],
+            )
+            for t in range(len(self))
+        ]
+
+
+def segment_from_steps(steps: Sequence[Step]) -> Segment:
+    """Stack consecutive steps of one segment. A missing last step makes the newest one last, without action, not terminal."""
+    steps = list(steps)
+    cut = not steps[-1].is_last
+    if cut:
+        nothing = np.zeros_like(steps[-1].action)
+        steps[-1] = replace(steps[-1], is_last=True, is_terminal=False, action=nothing, policy_action=nothing, reward=0.0)
+    first, last = steps[0], steps[-1]
+    sources = [step.source for step in steps[:-1]]
+
+    def column(name: str, dtype: Any) -> np.ndarray:
+        return np.array([getattr(step, name) for step in steps], dtype)
+
+    reward = column("reward", np.float32)
+    is_first = np.zeros(len(steps), bool)
+    is_first[0] = True
+    info = SegmentInfo(
+        actor_id=first.actor_id,
+        segment=first.segment,
+        phase=first.phase,
+        task=first.task,
+        instruction=first.instruction,
+        first_sequence=first.sequence,
+        length=len(steps),
+        first_index=first.index,
+        success=int(last.success),
+        success_truth=int(last.success_truth),
+        is_terminal=bool(last.is_terminal),
+        cut=cut,
+        reward_sum=float(reward.sum()),
+        first_stamp_ns=int(first.stamp_ns),
+        last_stamp_ns=int(last.stamp_ns),
+        policy_version=int(last.policy_version),
+        sources={source.name.lower(): sources.count(source) for source in Source if source in sources},
+    )
+    return Segment(
+        info=info,
+        observation={key: np.stack([step.observation[key] for step in steps]) for key in first.observation},
+        action=np.stack([step.action for step in steps]),
+        policy_action=np.stack([step.policy_action for step in steps]),
+        reward=reward,
+        is_first=is_first,
+        is_last=column("is_last", bool),
+        is_terminal=column("is_terminal", bool),
+        source=column("source", np.uint8),
+        policy_version=column("policy_version", np.int64),
+        success=column("success", np.int8),
+        success_probability=column("success_probability", np.float32),
+        success_truth=column("success_truth", np.int8),
+        stamp_ns=column("stamp_ns", np.int64),
+        sequence=column("sequence", np.int64),
+        judged_by=[step.judged_by for step in steps],
+    )
+
+
+# --- zarr -----------------------------------------------------------------------------------------------------------
+
+
+def encode_segment(segment: Segment, observation_spec: ObservationSpec, action_spec: ActionSpec) -> dict[str, memoryview]:
+    """The segment as files of a zarr 3 group: relative path -> content."""
+    judges = list(dict.fromkeys(segment.judged_by))
+    attributes = {
+        "info": info_to_json(segment.info),
+        "columns": {"floats": _float_columns(observation_spec, action_spec), "integers": list(_INTEGERS)},
+        "judges": judges,
+    }
+    floats = [
+        segment.observation["state"],
+        segment.action,
+        segment.policy_action,
+        segment.reward[:, None],
+        segment.success_probability[:, None],
+    ]
+    integers = [
+        np.array([judges.index(name) for name in segment.judged_by]) if name == "judged_by" else getattr(segment, name)
+        for name in _INTEGERS
+    ]
+    files: dict[str, Any] = {}
+    group = zarr.create_group(store=MemoryStore(files), zarr_format=3, attributes=attributes)
+    _create(group, "floats", np.concatenate(floats, axis=1, dtype=np.float32), None)
+    _create(group, "integers", np.stack([column.astype(np.int64) for column in integers], axis=1), None)
+    for key in observation_spec.image_keys:
+        # lz4 with bit shuffling: 36% of the size on renders, and far faster than the disk
+        _create(group, key, segment.observation[key], BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"))
+    return {name: memoryview(np.ascontiguousarray(buffer.as_numpy_array())).cast("B") for name, buffer in files.items()}
+
+
+def read_segment(info: SegmentInfo, observation_spec: ObservationSpec, action_spec: ActionSpec) -> Segment:
+    """Read the group at ``info.path``. Raises ValueError, KeyError or OSError when it is not what `encode_segment` wrote."""
+    group = zarr.open_group(str(info.path), mode="r")
+    floats = np.asarray(_array(group, "floats")[...], np.float32)
+    integers = np.asarray(_array(group, "integers")[...])
+    columns = {"floats": _float_columns(observation_spec, action_spec), "integers": list(_INTEGERS)}
+    if group.attrs["columns"] != columns:
+        raise ValueError("its columns are not those of the store's specifications")
+    if floats.shape != (info.length, len(columns["floats"])) or integers.shape != (info.length, len(_INTEGERS)):
+        raise ValueError(f"its arrays have {floats.shape} and {integers.shape} elements, expected {info.length} rows")
+    observation: dict[str, np.ndarray] = {}
+    for key in observation_spec.image_keys:
+        image = np.asarray(_array(group, key)[...])
+        height, width, _ = observation_spec.shapes()[key][0]
+        if image.shape != (info.length, height, width, 3) or image.dtype != np.uint8:
+            raise ValueError(f"{key} is {image.dtype}{image.shape}, expected uint8({info.length}, {height}, {width}, 3)")
+        observation[key] = image
+    widths = np.cumsum([observation_spec.state_dim, action_spec.dim, action_spec.dim, 1])
+    state, action, policy_action, reward, probability = (np.ascontiguousarray(part) for part in np.split(floats, widths, axis=1))
+    column = {name: np.ascontiguousarray(integers[:, i]) for i, name in enumerate(_INTEGERS)}
+    judges = list(group.attrs["judges"])
+    return Segment(
+        info=info,
+        observation={"state": state, **observation},
+        action=action,
+        policy_action=policy_action,
+        reward=reward[:, 0],
+        is_first=column["is_first"].astype(bool),
+        is_last=column["is_last"].astype(bool),
+        is_terminal=column["is_terminal"].astype(bool),
+        source=column["source"].astype(np.uint8),
+        policy_version=column["policy_version"],
+        success=column["success"].astype(np.int8),
+        success_probability=probability[:, 0],
+        success_truth=column["success_truth"].astype(np.int8),
+        stamp_ns=column["stamp_ns"],
+        sequence=column["sequence"],
+        judged_by=[judges[i] for i in column["judged_by"]],
+    )
+
+
+def info_to_json(info: SegmentInfo) -> dict[str, Any]:
+    return {name: getattr(info, name) for name in SegmentInfo.__dataclass_fields__ if name != "path"}
+
+
+def info_from_json(data: dict[str, Any], path: Path) -> SegmentInfo:
+    """Inverse of `info_to_json`. Raises TypeError when keys are missing or unknown."""
+    return SegmentInfo(**data, path=path)
+
+
+def _float_columns(observation_spec: ObservationSpec, action_spec: ActionSpec) -> list[str]:
+    return [
+        *(f"state.{name}" for name in observation_spec.state_names),
+        *(f"action.{name}" for name in action_spec.names),
+        *(f"policy_action.{name}" for name in action_spec.names),
+        "reward",
+        "success_probability",
+    ]
+
+
+def _create(group: zarr.Group, name: str, data: np.ndarray, compressor: BloscCodec | None) -> None:
+    chunks = (min(len(data), MAX_CHUNK_STEPS), *data.shape[1:])
+    group.create_array(name, data=data, chunks=chunks, compressors=compressor, chunk_key_encoding=_SEPARATOR)
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array:
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise ValueError(f"{name} is a group, expected an array")
+    return array

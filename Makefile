@@ -101,7 +101,7 @@ $(VENV_STAMP): requirements/base.txt requirements/ros-jazzy.txt pyproject.toml t
 	@touch $@
 
 $(DEV_STAMP): requirements/dev.txt $(VENV_STAMP)
-	@tools/make_venv.sh requirements/base.txt requirements/dev.txt
+	@tools/make_venv.sh requirements/dev.txt
 	@touch $@
 
 WORKSPACE_FILES := $(shell find ros2_ws/src -name '*.msg' -o -name '*.srv' -o -name CMakeLists.txt -o -name package.xml -o -name 'setup.*')

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv (kept when it fits) and installs the given requirement files and this repository into it, with progress.
+# Makes .venv (kept when it fits) and installs the given requirement files into it, with progress; with base.txt also the ROS 2
+# wheels (unless a system ROS 2 is sourced) and this repository.
 # usage: tools/make_venv.sh requirements/base.txt ...
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,16 +22,24 @@ if [ ! -x .venv/bin/pip ]; then
 fi
 echo "$mode" >.venv/etude-ros-mode
 
-requirements=()
-for file in "$@"; do requirements+=(-r "$file"); done
-[ "$mode" = system ] || requirements+=(-r requirements/ros-jazzy.txt)
+requirements=(-c requirements/base.txt)
+repository=
+for file in "$@"; do
+  requirements+=(-r "$file")
+  [ "$file" = requirements/base.txt ] && repository=yes
+done
+if [ -n "$repository" ] && [ "$mode" = wheels ]; then
+  requirements+=(-r requirements/ros-jazzy.txt)
+fi
 
 log=.make/pip.log
-echo "Installing Python packages into .venv (about 1.3 GB the first time; log: $log) ..."
+echo "Installing Python packages into .venv ($*; log: $log) ..."
 (
   export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
   .venv/bin/python -m pip install --progress-bar off "${requirements[@]}"
-  .venv/bin/python -m pip install --progress-bar off --no-build-isolation --no-deps -e .
+  if [ -n "$repository" ]; then
+    .venv/bin/python -m pip install --progress-bar off --no-build-isolation --no-deps -e .
+  fi
 ) >"$log" 2>&1 &
 pid=$!
 trap 'kill $pid 2>/dev/null || true' INT TERM
@@ -42,7 +51,7 @@ while kill -0 $pid 2>/dev/null; do
   fi
 done
 if ! wait $pid; then
-  grep -E '^ *ERROR' "$log" >&2 || tail -n 15 "$log" >&2
+  grep -iE '^ *error' "$log" >&2 || tail -n 15 "$log" >&2
   echo "error: installing the Python packages failed; the whole log is $log" >&2
   exit 1
 fi

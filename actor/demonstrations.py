@@ -45,9 +45,9 @@ def record_demonstrations(
     """Append `count_per_direction` successful demonstrations of each direction to `store`.
 
     Pairs are recorded: one direction from a random start, then, without a reset, the other from where the first one ended.
-    The starting direction alternates, so that half of each direction's demonstrations begin at random starts (as in evaluation) and
-    half where the other direction left things (as in practice). A failed attempt is not stored and ends the pair. Success and
-    terminal flag are by ground truth; the last step is the first observation that reaches the goal.
+    The starting direction alternates, so that half of each direction's demonstrations begin at random starts (as in evaluation)
+    and half where the other direction left things (as in practice). A failed attempt is not stored and ends the pair. Success
+    and terminal flag are by ground truth; the last step is the first observation that reaches the goal.
 
     Args:
         progress: called with (recorded, wanted) after each stored demonstration.
@@ -66,12 +66,12 @@ def record_demonstrations(
         pair += 1
         if pair > budget:
             raise DemonstrationError(
-                f"the scripted expert of task {config.task.name!r} recorded only {taken} of {count_per_direction} per direction in "
-                f"{budget} tries: lower task.expert_noise (now {config.task.expert_noise}) or raise max_steps"
+                f"the scripted expert of task {config.task.name!r} recorded only {taken} of {count_per_direction} per direction "
+                f"in {budget} tries: lower task.expert_noise (now {config.task.expert_noise}) or raise max_steps"
             )
         chained = False
         for phase in order:
-            # the second of a pair is skipped where it is not needed any more, the first is not, because the second starts where it ends
+            # the first of a pair is run even when it is not needed any more: the second starts where it ends
             if chained and taken[phase] >= count_per_direction:
                 break
             if not chained:

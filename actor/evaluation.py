@@ -53,8 +53,8 @@ def evaluate(
         on_frame: called with (robot, episode, success) after each step, for videos.
 
     Returns:
-        ``{"phase", "episodes", "successes", "success_rate", "mean_steps", "complete"}``; `episodes` were finished, `mean_steps` is over
-        the successful ones (0.0 without any), `complete` is False when it was stopped early.
+        ``{"phase", "episodes", "successes", "success_rate", "mean_steps", "complete"}``; `episodes` were finished, `mean_steps`
+        is over the successful ones (0.0 without any), `complete` is False when it was stopped early.
 
     Raises:
         EvaluationError: the robot reports no ground truth, or cannot reset itself.

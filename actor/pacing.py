@@ -23,7 +23,7 @@ class Pacer:
     def next_deadline(self, now_s: float) -> float:
         """Monotonic time at which the next tick starts; call once per tick, when the work of the last one is done.
 
-        Up to half a period late, the tick starts at once and the grid stays; later than that, it waits for the next point of the grid.
+        Up to half a period late, the tick starts at once and the grid stays; later, it waits for the next point of the grid.
         """
         if self._deadline_s is None:
             self._deadline_s = now_s

@@ -91,6 +91,11 @@ class SegmentEnded:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A phase began as it should, with its goal not yet met."""
+
+
+@dataclass(frozen=True)
 class AlreadyMet:
     """The goal of the phase that was about to start is met already. `other_too`: so is the other one (they contradict)."""
 
@@ -144,6 +149,7 @@ Event = (
     | Pause
     | Finish
     | SegmentEnded
+    | Begun
     | AlreadyMet
     | AskHelp
     | HelpAnswered
@@ -170,6 +176,8 @@ def advance(state: PracticeState, event: Event) -> PracticeState:
             return replace(state, active=False, paused=False, evaluating=False, help_open=False)
         case SegmentEnded():
             return _after_attempt(state) if state.practising or state.takeover else state
+        case Begun():
+            return replace(state, contradictions=0)
         case AlreadyMet(other_too):
             return _after_skip(state, other_too) if state.practising else state
         case AskHelp(reason):

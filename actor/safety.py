@@ -61,9 +61,9 @@ def filter_action(
     elif not np.isfinite(proposed).all():
         reasons.append("action is not finite")
     boxed = limits.workspace_min_m is not None or limits.workspace_max_m is not None
-    if boxed and any(name in action_spec.names for name in TRANSLATION):
-        if reading.tcp_position_m is None or not np.isfinite(reading.tcp_position_m).all():
-            reasons.append("tool position is unknown, the workspace box cannot be checked")
+    located = reading.tcp_position_m is not None and bool(np.isfinite(reading.tcp_position_m).all())
+    if boxed and not located and any(name in action_spec.names for name in TRANSLATION):
+        reasons.append("tool position is unknown, the workspace box cannot be checked")
     if reasons:
         return hold_action(action_spec, previous), tuple(reasons)
     assert proposed is not None

@@ -39,7 +39,7 @@ class Verdict:
 class Scorer:
     """Scores the frames of one segment after another.
 
-    With a judge, `consecutive_frames` frames in a row at or above the threshold make a success; the environment's truth needs one.
+    With a judge, `consecutive_frames` frames in a row at or above the threshold make a success; the environment's truth needs 1.
     """
 
     def __init__(self, judge: Judge | None, consecutive_frames: int = 1) -> None:

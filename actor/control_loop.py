@@ -1,0 +1,475 @@
+"""The control loop: one thread that reads the robot, scores, emits steps, chooses an action, filters it and acts, on time.
+
+It composes the pure parts (practice machine, safety filter, scoring, segments, pacing) and owns nothing that can block: outbox,
+network and dashboard have threads of their own and talk to it through callbacks and a queue of commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from actor import practice
+from actor.demonstrations import instructions, max_steps
+from actor.evaluation import evaluate, reading_clock
+from actor.help import ANSWERS, MEANWHILE, make_help_rule
+from actor.help.scripted import OPERATOR, ScriptedHelper
+from actor.pacing import Pacer, RateMeter
+from actor.progress import Progress
+from actor.safety import filter_action, reading_problems
+from actor.scoring import Scorer
+from actor.segments import SegmentRecorder
+from actor.viewfinder import Viewfinder
+from etude.config import ConfigError, RunConfig
+from etude.robot import Judge, Reading, Robot
+from etude.specs import IMAGE_PREFIX, PHASES
+from etude.status import HelpRequest, Mode, PracticeStatus
+from etude.step import Source, Step
+
+if TYPE_CHECKING:
+    from actor.policy_runner import PolicyRunner
+
+REST_S = 0.05
+"""Longest sleep while waiting; a command is answered within it."""
+LEAD_POLL_S = 0.002
+SNAPSHOT_S = 0.1
+
+
+class Answer(NamedTuple):
+    """What a command's caller is told at once; the loop acts at its next tick."""
+
+    accepted: bool
+    message: str
+
+
+class ControlLoop:
+    """Practises with `robot` until stopped.
+
+    Callbacks run in the loop's thread and must not block. `emit` gets steps without actor_id and sequence (the outbox's).
+    `on_evaluation` gets the dictionary of `actor.evaluation.evaluate` plus ``kind`` (before, interval, after, …), ``env_steps``,
+    ``practice_time_s``, ``policy_version`` and ``stamp_ns``, one per direction. The loop makes the interval evaluations by itself
+    (every ``evaluation.interval_s`` of practice); before and after ones are asked for with `request_evaluation`.
+    `on_help` is called when a request opens and again, with ``open`` False and the answer in ``meanwhile``, when it closes.
+
+    The loop starts idle: `set_mode("practise")` sets it going. `resume_from` takes up the counts of `counters()` after a restart.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        robot: Robot,
+        policy: "PolicyRunner",
+        judge: Judge | None,
+        emit: Callable[[Step], None],
+        *,
+        first_segment: int,
+        seed: int,
+        evaluation_robot: Robot | None = None,
+        lead: Callable[[], bool] = lambda: True,
+        on_help: Callable[[HelpRequest], None] = lambda request: None,
+        on_evaluation: Callable[[dict[str, Any]], None] = lambda result: None,
+        on_label: Callable[[int, bool], None] = lambda segment, success: None,
+        resume_from: dict[str, Any] | None = None,
+    ) -> None:
+        if config.recipe.reward.kind == "classifier" and judge is None:
+            raise ConfigError(
+                "recipe.reward.kind is 'classifier' but there is no success classifier: train one with "
+                f"`etude classifier train --task {config.task.name}`, or use recipe.reward.kind=environment"
+            )
+        if config.robot.pace != "realtime" and not robot.advances_on_act:
+            raise ConfigError(f"robot.pace is {config.robot.pace!r} but this robot moves in real time: use robot.pace=realtime")
+        self._config = config
+        self._robot = robot
+        self._policy = policy
+        self._evaluation_robot = evaluation_robot
+        self._lead = lead
+        self._on_help, self._on_evaluation, self._on_label = on_help, on_evaluation, on_label
+        self._seed = seed
+        self._rng = np.random.default_rng([seed, first_segment])
+        self._scorer = Scorer(
+            judge if config.recipe.reward.kind == "classifier" else None, config.recipe.reward.consecutive_frames
+        )
+        self._recorder = SegmentRecorder(robot.action_spec, config.task.name, instructions(config), emit, first_segment)
+        self._max_steps = max_steps(config)
+        self._rule = make_help_rule(config.recipe.help)
+        self._helper = ScriptedHelper.from_config(config, robot.advances_on_act)
+        self._state = practice.PracticeState(reset=config.recipe.reset.kind)
+        self._help: HelpRequest | None = None
+        self._progress = Progress() if resume_from is None else Progress.from_json(resume_from)
+        self._pacer, self._meter = Pacer(config.robot.control_rate_hz), RateMeter()
+        self._viewfinder = Viewfinder()
+        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._evaluations: deque[tuple[int, str]] = deque()
+        self._next_interval_s = self._progress.practice_time_s + config.evaluation.interval_s
+        self._executed: np.ndarray | None = None
+        self._probability = float("nan")
+        self._holding: tuple[str, ...] = ()
+        self._message = ""
+        self._images: dict[str, np.ndarray] = {}
+        self._snapshot_due_s = 0.0
+        self._snapshot()
+
+    # --- any thread -------------------------------------------------------------------------------------------------
+
+    def status(self) -> PracticeStatus:
+        """The newest snapshot, at most about 0.1 s old. `outbox_pending` is 0: the loop does not know the outbox."""
+        return self._status
+
+    def counters(self) -> dict[str, Any]:
+        """Counts of the run as JSON data, for `resume_from` after a restart."""
+        return self._counters
+
+    def latest_images(self) -> dict[str, np.ndarray]:
+        """Camera name -> newest picture: what the policy sees, and what `request_render` asked for."""
+        return {**self._images, **self._viewfinder.images()}
+
+    def request_render(self, camera: str, height: int, width: int) -> None:
+        """Keep asking (at least once a second) to have `camera` rendered for people; it appears in `latest_images`."""
+        self._viewfinder.request(camera, height, width)
+
+    def set_mode(self, mode: str) -> Answer:
+        """``practise`` (also after a pause), ``pause``, ``evaluate`` or ``idle``."""
+        events: dict[str, practice.Event] = {"practise": practice.Start(), "pause": practice.Pause(), "idle": practice.Finish()}
+        if mode == "evaluate":
+            return self.request_evaluation(self._config.evaluation.interval_episodes or 20, "manual")
+        if mode not in events:
+            return Answer(False, f"there is no mode {mode!r}; use practise, pause, evaluate or idle")
+        if mode == "practise" and self._state.stopped:
+            return Answer(False, "the software stop is on: clear it first")
+        self._commands.put(lambda: self._apply(events[mode]))
+        return Answer(True, f"{mode} at the next control step")
+
+    def resolve_help(self, answer: str, operator: str) -> Answer:
+        """Answer the open help request: ``reset`` (in simulation the scene is reset) or ``continue``."""
+        request = self._help
+        if request is None or not request.open:
+            return Answer(False, "no help request is open")
+        if answer not in ANSWERS:
+            return Answer(False, f"there is no answer {answer!r}; use " + " or ".join(f"{k!r} ({v})" for k, v in ANSWERS.items()))
+        self._commands.put(lambda: self._answer_help(request.id, answer, operator))
+        return Answer(True, f"help request {request.id} is answered: {answer}")
+
+    def software_stop(self, active: bool) -> Answer:
+        """Hold until cleared. Clearing leaves practice paused."""
+        self._commands.put(lambda: self._apply(practice.SoftwareStop() if active else practice.ClearStop()))
+        return Answer(
+            True, "software stop is on" if active else "software stop is cleared; practice waits, paused, until it is resumed"
+        )
+
+    def label(self, segment: int, success: bool) -> Answer:
+        """A person corrects the outcome of a finished, recent attempt."""
+        if segment < 1:
+            return Answer(False, f"there is no segment {segment}; segments count from 1")
+        self._commands.put(lambda: self._label(segment, success))
+        return Answer(True, f"segment {segment} is labelled as {'success' if success else 'failure'}")
+
+    def request_evaluation(self, episodes: int, kind: str) -> Answer:
+        """Evaluate both directions, `episodes` each, when the open segment has ended. Results go to `on_evaluation`."""
+        if self._evaluation_robot is None:
+            return Answer(False, "this robot has no second scene to evaluate in")
+        if self._state.stopped:
+            return Answer(False, "the software stop is on: clear it first")
+        self._commands.put(lambda: self._evaluations.append((episodes, kind)))
+        return Answer(True, f"{episodes} episodes per direction after the current attempt")
+
+    # --- the loop's thread ------------------------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event) -> None:
+        """Block until `stop` is set. On the way out, also by an exception, the open segment is cut and the robot holds."""
+        try:
+            while not stop.is_set():
+                started_s = time.monotonic()
+                if self._tick(stop):
+                    self._progress.practice_time_s += time.monotonic() - started_s
+                if time.monotonic() >= self._snapshot_due_s:
+                    self._snapshot()
+        finally:
+            self._recorder.cut()
+            self._robot.hold()
+            self._snapshot()
+
+    def _tick(self, stop: threading.Event) -> bool:
+        """One turn; True when it was practice (and not waiting for a person, a policy or an evaluation)."""
+        self._serve_commands()
+        answer = self._helper.answer(self._state.help_open, time.monotonic())
+        if answer is not None:
+            self._answer_help(self._state.help_id, answer, OPERATOR)
+        if self._evaluation_due() and self._policy.ready:
+            self._evaluate(*self._evaluations.popleft(), stop)
+            return False
+        if not self._state.practising or not self._policy.ready:
+            self._message = "waiting for the policy: the learner is preparing it" if self._state.practising else ""
+            self._rest(stop)
+            return False
+        self._message = ""
+        if not self._wait_for_turn(stop):
+            return True
+        self._control_step()
+        return True
+
+    def _control_step(self) -> None:
+        reading = self._read()
+        problems = reading_problems(reading, self._config.robot.safety, reading_clock(self._robot, reading))
+        if problems:
+            self._hold(problems)
+            return
+        self._holding = ()
+        if self._recorder.open:
+            self._observe(reading)
+        if not self._recorder.open and self._state.practising and not self._evaluation_due():
+            self._begin(reading)
+        if self._recorder.open:
+            self._act(reading)
+
+    def _begin(self, reading: Reading) -> None:
+        """Open a segment, of the other direction when this one's goal is met already (nothing is counted then)."""
+        for _ in PHASES:
+            phase = self._state.phase
+            met, _ = self._scorer.look(reading, phase)
+            if not met:
+                self._apply(practice.Begun())
+                return self._open(reading, phase, armed=True)
+            two_way = self._state.reset == "backward_policy"
+            contradiction = two_way and self._scorer.look(reading, practice.opposite(phase))[0]
+            self._apply(practice.AlreadyMet(contradiction))
+            if not self._state.practising:
+                return None
+            if contradiction:
+                return self._open(reading, phase, armed=False)
+        return None
+
+    def _open(self, reading: Reading, phase: str, armed: bool) -> None:
+        self._scorer.start(armed)
+        self._recorder.begin(reading, self._scorer.score(reading, phase), phase, self._scorer.name)
+
+    def _observe(self, reading: Reading) -> None:
+        """Judge what the last action led to; ends the segment on success, time-out, or when the object is lost."""
+        phase, segment = self._state.phase, self._recorder.segment
+        reward = self._config.recipe.reward
+        verdict = self._scorer.score(reading, phase)
+        self._probability = verdict.probability
+        lost = self._rule.object_lost() if reading.object_lost else None
+        last = verdict.success or lost is not None or self._recorder.index + 1 >= self._max_steps[phase]
+        self._recorder.observe(
+            reading,
+            verdict,
+            reward.success if verdict.success else reward.step,
+            last=last,
+            terminal=verdict.success and reward.success_is_terminal,
+        )
+        if last:
+            self._progress.finished(segment, phase, verdict.success, verdict.truth)
+            self._apply(practice.SegmentEnded(verdict.success))
+            reason = lost or self._rule.after_attempt(verdict.success)
+            if reason is not None:
+                self._apply(practice.AskHelp(reason))
+
+    def _act(self, reading: Reading) -> None:
+        version = self._policy.version
+        proposed = np.asarray(self._policy.act(reading.observation, self._state.phase, True), np.float32)
+        action, _ = filter_action(
+            proposed,
+            reading,
+            self._config.robot.safety,
+            self._robot.action_spec,
+            reading_clock(self._robot, reading),
+            previous=self._executed,
+            stopped=self._state.stopped,
+        )
+        self._robot.act(action)
+        self._meter.tick(time.monotonic())
+        self._executed = action
+        # what cannot be stored (not finite, wrong shape) is replaced by what was executed instead
+        storable = proposed.shape == action.shape and bool(np.isfinite(proposed).all())
+        self._recorder.acted(action, proposed if storable else action, Source.POLICY, version)
+        self._progress.env_steps += 1
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    def _wait_for_turn(self, stop: threading.Event) -> bool:
+        """Sleep until the next control step is due by the robot's pace; False when practice ended meanwhile."""
+        pace = self._config.robot.pace
+        deadline_s = self._pacer.next_deadline(time.monotonic()) if pace == "realtime" else 0.0
+        while not stop.is_set():
+            self._serve_commands()
+            if not self._state.practising:
+                return False
+            if pace != "realtime":
+                self._viewfinder.serve(self._robot, None)
+                if pace == "free" or self._lead():
+                    return True
+                time.sleep(LEAD_POLL_S)
+            else:
+                self._viewfinder.serve(self._robot, deadline_s - time.monotonic())
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0:
+                    return True
+                time.sleep(min(left_s, 0.02))
+            if time.monotonic() >= self._snapshot_due_s:
+                self._snapshot()
+        return False
+
+    def _rest(self, stop: threading.Event) -> None:
+        """Hold still for a moment, with fresh pictures, while there is nothing to practise."""
+        self._hold((self._state.mode.value,) if self._state.mode is Mode.STOPPED else ())
+        self._pacer.reset()
+        self._read()
+        self._viewfinder.serve(self._robot, None)
+        stop.wait(min(REST_S, self._pacer.period_s))
+
+    def _hold(self, reasons: tuple[str, ...]) -> None:
+        self._recorder.cut()
+        self._robot.hold()
+        self._meter.interrupt()
+        self._holding = reasons
+
+    def _read(self) -> Reading:
+        reading = self._robot.read()
+        self._images = {
+            key.removeprefix(IMAGE_PREFIX): array for key, array in reading.observation.items() if key.startswith(IMAGE_PREFIX)
+        }
+        return reading
+
+    # --- commands, help, evaluation ---------------------------------------------------------------------------------
+
+    def _serve_commands(self) -> None:
+        while True:
+            try:
+                command = self._commands.get_nowait()
+            except queue.Empty:
+                return
+            command()
+            self._snapshot_due_s = 0.0
+
+    def _apply(self, event: practice.Event) -> None:
+        """Advance the practice machine and tell whoever waits for it about opened and cancelled help requests."""
+        before, self._state = self._state, practice.advance(self._state, event)
+        if self._state.help_id != before.help_id:
+            self._progress.help_requests += 1
+            self._tell_help(self._state.help_reason, MEANWHILE, is_open=True)
+        elif before.help_open and not self._state.help_open and not isinstance(event, practice.HelpAnswered):
+            self._tell_help(self._state.help_reason, "Cancelled: practice was ended.", is_open=False)
+
+    def _tell_help(self, reason: str, meanwhile: str, is_open: bool) -> None:
+        self._help = HelpRequest(
+            self._state.help_id, reason, self._state.phase, time.time_ns(), self._progress.env_steps, meanwhile, is_open
+        )
+        self._on_help(self._help)
+
+    def _answer_help(self, request_id: int, answer: str, operator: str) -> None:
+        if not self._state.help_open or self._state.help_id != request_id:
+            return  # answered twice, or cancelled meanwhile
+        if answer == "reset":
+            # a real robot cannot reset its scene: there the person who answered has done it
+            with contextlib.suppress(NotImplementedError):
+                self._robot.hard_reset(self._state.phase, self._rng)
+            self._progress.hard_resets += 1
+        self._rule.answered()
+        self._apply(practice.HelpAnswered())
+        self._tell_help(self._state.help_reason, f"Answered by {operator}: {answer}.", is_open=False)
+
+    def _label(self, segment: int, success: bool) -> None:
+        if self._progress.label(segment, success):
+            self._on_label(segment, success)
+        else:
+            self._message = f"segment {segment} cannot be labelled: it is not among the recent finished attempts"
+
+    def _evaluation_due(self) -> bool:
+        """True when an evaluation waits and may start now: between segments, and nobody stopped or took over."""
+        evaluation = self._config.evaluation
+        if self._progress.practice_time_s >= self._next_interval_s:
+            self._next_interval_s = self._progress.practice_time_s + evaluation.interval_s
+            if evaluation.interval_episodes > 0 and self._evaluation_robot is not None:
+                self._evaluations.append((evaluation.interval_episodes, "interval"))
+        free = self._state.mode not in (Mode.STOPPED, Mode.TAKEOVER)
+        return bool(self._evaluations) and free and not (self._recorder.open and self._state.practising)
+
+    def _evaluate(self, episodes: int, kind: str, stop: threading.Event) -> None:
+        """Evaluate in the second scene; the practice robot holds. Stop, software stop and idle abandon it."""
+        assert self._evaluation_robot is not None
+        self._apply(practice.Evaluate())
+        self._hold(())
+        self._pacer.reset()
+
+        def abandoned() -> bool:
+            self._serve_commands()
+            self._viewfinder.serve(self._robot, None)
+            if time.monotonic() >= self._snapshot_due_s:
+                self._snapshot()
+            return stop.is_set() or not self._state.evaluating
+
+        for phase in PHASES if self._state.reset == "backward_policy" else PHASES[:1]:
+
+            def report(done: int, successes: int, phase: str = phase) -> None:
+                self._message = f"evaluating {phase}: {successes} of {done} succeeded, {episodes} wanted"
+
+            self._message = f"evaluating {phase}: {episodes} episodes"
+            version = self._policy.version
+            result = evaluate(
+                self._evaluation_robot,
+                self._policy,
+                phase,
+                episodes,
+                self._seed,
+                self._max_steps[phase],
+                report,
+                abandoned,
+                limits=self._config.robot.safety,
+            )
+            # an abandoned interval evaluation says nothing; whoever asked for another one waits for its result
+            if result["complete"] or kind != "interval":
+                self._on_evaluation(
+                    {
+                        **result,
+                        "kind": kind,
+                        "env_steps": self._progress.env_steps,
+                        "practice_time_s": self._progress.practice_time_s,
+                        "policy_version": version,
+                        "stamp_ns": time.time_ns(),
+                    }
+                )
+        self._message = ""
+        self._apply(practice.Evaluated())
+
+    def _snapshot(self) -> None:
+        self._snapshot_due_s = time.monotonic() + SNAPSHOT_S
+        progress, state = self._progress, self._state
+        if not state.practising:
+            self._probability = float("nan")
+        message = self._message
+        if not message and state.mode is Mode.AWAITING_HELP:
+            message = state.help_reason
+        self._counters = progress.to_json()
+        self._status = PracticeStatus(
+            mode=state.mode,
+            task=self._config.task.name,
+            env_steps=progress.env_steps,
+            segment=self._recorder.segment,
+            step_in_segment=self._recorder.index,
+            success=progress.success(),
+            success_truth=progress.success(truth=True),
+            policy_version=self._policy.version,
+            weight_age_s=self._policy.weight_age_s,
+            loop_rate_hz=self._meter.rate_hz,
+            loop_period_p99_ms=self._meter.p99_ms,
+            missed_deadlines=self._pacer.missed,
+            outbox_pending=0,
+            help_requests=progress.help_requests,
+            hard_resets=progress.hard_resets,
+            interventions=progress.interventions,
+            judge_probability=self._probability,
+            judge_true_positives=progress.true_positives,
+            judge_false_positives=progress.false_positives,
+            judge_true_negatives=progress.true_negatives,
+            judge_false_negatives=progress.false_negatives,
+            practice_time_s=progress.practice_time_s,
+            message=message,
+            holding=self._holding,
+        )

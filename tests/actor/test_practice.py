@@ -1,0 +1,140 @@
+"""The practice machine: what holds after any sequence of events, and the transitions people rely on."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actor import practice as p
+from etude.status import Mode
+
+EVENTS = st.one_of(
+    st.sampled_from(
+        [
+            p.Start(),
+            p.Pause(),
+            p.Finish(),
+            p.Begun(),
+            p.HelpAnswered(),
+            p.Evaluate(),
+            p.Evaluated(),
+            p.SoftwareStop(),
+            p.ClearStop(),
+            p.Takeover(),
+            p.Release(),
+        ]
+    ),
+    st.builds(p.SegmentEnded, st.booleans()),
+    st.builds(p.AlreadyMet, st.booleans()),
+    st.builds(p.AskHelp, st.just("why")),
+)
+HISTORIES = st.lists(EVENTS, max_size=40)
+STARTS = st.builds(p.PracticeState, reset=st.sampled_from(["human", "backward_policy"]))
+
+
+def run(events, state=None):
+    state = state or p.PracticeState()
+    for event in events:
+        state = p.advance(state, event)
+    return state
+
+
+@given(STARTS, HISTORIES)
+def test_any_history_leaves_a_valid_state(state, events):
+    state = run(events, state)
+    assert state.mode in Mode
+    assert state.phase in ("forward", "backward")
+    assert state.practising == (state.mode.value in ("forward", "backward"))
+    assert not (state.stopped and (state.evaluating or state.takeover))
+    assert not state.help_open or state.active
+
+
+@given(STARTS, HISTORIES)
+def test_no_state_is_without_an_exit(state, events):
+    state = run(events, state)
+    way_out = [p.ClearStop(), p.Evaluated(), p.Release(), p.HelpAnswered(), p.Start()]
+    assert run(way_out, state).practising
+    assert run([*way_out, p.Finish()], state).mode is Mode.IDLE
+
+
+@given(STARTS, HISTORIES, HISTORIES)
+def test_a_software_stop_always_stops_and_only_clearing_it_leaves(state, before, after):
+    state = p.advance(run(before, state), p.SoftwareStop())
+    assert state.mode is Mode.STOPPED
+    state = run([event for event in after if event != p.ClearStop()], state)
+    assert state.mode is Mode.STOPPED
+    assert p.advance(state, p.ClearStop()).mode is not Mode.STOPPED
+
+
+@given(STARTS, HISTORIES)
+def test_clearing_a_stop_never_sets_the_robot_moving(state, events):
+    state = run([*events, p.SoftwareStop(), p.ClearStop()], state)
+    assert state.mode in (Mode.IDLE, Mode.PAUSED, Mode.AWAITING_HELP)
+
+
+@given(STARTS, HISTORIES)
+def test_help_requests_are_answered_cancelled_or_open_and_never_two_at_once(state, events):
+    open_id = None
+    for event in events:
+        before, state = state, p.advance(state, event)
+        assert state.help_id in (before.help_id, before.help_id + 1)
+        if state.help_id > before.help_id:
+            assert open_id is None, "a second request opened while one was open"
+            assert state.help_open and state.help_reason
+            open_id = state.help_id
+        elif before.help_open and not state.help_open:
+            assert event in (p.HelpAnswered(), p.Finish())
+            open_id = None
+        assert state.help_open == (open_id is not None)
+
+
+@given(STARTS, HISTORIES)
+def test_nothing_but_the_end_of_an_attempt_or_a_skip_changes_the_direction(state, events):
+    for event in events:
+        before, state = state, p.advance(state, event)
+        if state.phase != before.phase:
+            assert isinstance(event, p.SegmentEnded | p.AlreadyMet)
+            assert before.practising or before.takeover
+
+
+def test_success_and_time_out_both_switch_the_direction():
+    state = run([p.Start()])
+    assert state.mode is Mode.FORWARD
+    state = p.advance(state, p.SegmentEnded(True))
+    assert state.mode is Mode.BACKWARD
+    assert p.advance(state, p.SegmentEnded(False)).mode is Mode.FORWARD
+
+
+def test_without_a_backward_policy_a_person_resets_after_every_attempt():
+    state = run([p.Start(), p.SegmentEnded(True)], p.PracticeState(reset="human"))
+    assert state.mode is Mode.AWAITING_HELP
+    assert p.advance(state, p.HelpAnswered()).mode is Mode.FORWARD
+
+
+def test_a_goal_that_is_met_already_is_skipped_without_an_attempt():
+    assert run([p.Start(), p.AlreadyMet()]).mode is Mode.BACKWARD
+
+
+def test_two_goals_met_at_once_end_in_a_question_and_not_in_ping_pong():
+    state = run([p.Start(), p.AlreadyMet(True), p.SegmentEnded(True), p.AlreadyMet(True)])
+    assert state.practising
+    state = run([p.SegmentEnded(True), p.AlreadyMet(True)], state)
+    assert state.mode is Mode.AWAITING_HELP
+    assert "both directions" in state.help_reason
+
+
+def test_a_proper_start_forgets_earlier_contradictions():
+    state = run([p.Start(), p.AlreadyMet(True), p.AlreadyMet(True), p.Begun(), p.AlreadyMet(True)])
+    assert state.practising
+
+
+def test_an_evaluation_returns_to_where_practice_was():
+    state = run([p.Start(), p.SegmentEnded(True), p.Evaluate()])
+    assert state.mode is Mode.EVALUATING
+    assert p.advance(state, p.Evaluated()).mode is Mode.BACKWARD
+
+
+def test_a_takeover_leaves_an_open_request_open():
+    state = run([p.Start(), p.AskHelp("stuck"), p.Takeover()])
+    assert state.mode is Mode.TAKEOVER
+    assert p.advance(state, p.Release()).mode is Mode.AWAITING_HELP

@@ -1,0 +1,112 @@
+"""The safety filter: whatever is proposed, in whatever state, the result satisfies every limit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from actor.safety import filter_action
+from etude.config import SafetyLimits
+from etude.robot import Reading
+from etude.specs import ActionSpec
+
+SPEC = ActionSpec(("x", "y", "z", "yaw", "gripper"), (0.05, 0.05, 0.05, 0.4, 1.0))
+BOX = SafetyLimits(
+    workspace_min_m=(0.3, -0.3, 0.02),
+    workspace_max_m=(0.7, 0.3, 0.4),
+    max_translation_per_step_m=0.04,
+    max_rotation_per_step_rad=0.2,
+    max_reading_age_s=0.3,
+)
+LOW, HIGH = np.array(BOX.workspace_min_m), np.array(BOX.workspace_max_m)
+EPS = 1e-6
+
+anything = arrays(np.float64, 5, elements=st.floats(allow_nan=True, allow_infinity=True))
+ordinary = arrays(np.float32, 5, elements=st.floats(-2, 2, width=32))
+positions = arrays(np.float64, 3, elements=st.floats(-1, 1))
+tools = st.one_of(st.none(), positions, st.just(np.array([np.nan, 0, 0])))
+previous_actions = st.one_of(st.none(), arrays(np.float32, 5, elements=st.floats(-1, 1, width=32)))
+
+
+def reading(tcp=(0.5, 0.0, 0.2), stamp_s=10.0, faults=()):
+    return Reading({"state": np.zeros(3, np.float32)}, stamp_s, None if tcp is None else np.asarray(tcp, float), tuple(faults))
+
+
+def filtered(action, given_reading=None, limits=BOX, **keywords):
+    return filter_action(np.asarray(action), given_reading or reading(), limits, SPEC, 10.1, **keywords)
+
+
+@given(st.one_of(anything, ordinary), tools, st.floats(-5, 20), st.booleans(), st.booleans(), previous_actions)
+def test_from_any_action_and_any_state_every_limit_holds(action, tcp, stamp_s, faulty, stopped, previous):
+    now = reading(tcp, stamp_s, ["reflex"] if faulty else [])
+    safe, reasons = filtered(action, now, previous=previous, stopped=stopped)
+    SPEC.check(safe)
+    delta_m = safe[:3].astype(float) * 0.05
+    assert np.linalg.norm(delta_m) <= BOX.max_translation_per_step_m + EPS
+    assert abs(safe[3]) * 0.4 <= BOX.max_rotation_per_step_rad + EPS
+    stale = not 10.1 - stamp_s <= BOX.max_reading_age_s
+    if faulty or stopped or stale or tcp is None or not np.isfinite(tcp).all() or not np.isfinite(action).all():
+        assert reasons
+        assert not safe[:4].any(), "any of these means hold"
+    else:
+        after = np.asarray(tcp) + delta_m
+        for axis in range(3):
+            if LOW[axis] <= tcp[axis] <= HIGH[axis]:
+                assert LOW[axis] - EPS <= after[axis] <= HIGH[axis] + EPS
+            elif tcp[axis] > HIGH[axis]:
+                assert delta_m[axis] <= EPS, "outside, only motion back inwards"
+            else:
+                assert delta_m[axis] >= -EPS
+
+
+@given(arrays(np.float32, 5, elements=st.floats(-0.4, 0.4, width=32)))
+def test_a_harmless_action_passes_unchanged_and_without_reasons(action):
+    safe, reasons = filtered(action)
+    assert reasons == ()
+    np.testing.assert_allclose(safe, action, atol=1e-6)
+
+
+@given(anything, st.floats(0.1, 10))
+def test_direction_of_motion_survives_the_length_limit(action, factor):
+    if np.isfinite(action).all():
+        free = SafetyLimits(max_translation_per_step_m=0.02)
+        safe, _ = filter_action(action, reading(), free, SPEC, 10.1)
+        clipped = np.clip(action[:3], -1, 1)
+        np.testing.assert_allclose(np.cross(safe[:3].astype(float), clipped), 0, atol=1e-6)
+
+
+def test_a_hold_keeps_the_gripper_where_it_was():
+    safe, reasons = filtered([np.nan] * 5, previous=np.array([0.1, 0.1, 0.1, 0.1, -1.0], np.float32))
+    assert list(safe) == [0, 0, 0, 0, -1]
+    assert reasons == ("action is not finite",)
+
+
+def test_a_hold_before_any_action_opens_the_gripper_rather_than_squeezing():
+    assert filtered(np.zeros(5), stopped=True)[0][4] == 1.0
+
+
+@pytest.mark.parametrize("shape", [(0,), (4,), (6,), (1, 5), ()])
+def test_a_wrong_shape_means_hold(shape):
+    safe, reasons = filtered(np.ones(shape))
+    assert not safe[:4].any()
+    assert "shape" in reasons[0]
+
+
+def test_reasons_say_what_was_limited():
+    _, reasons = filtered([3, 0, 0, 1, 0], reading((0.69, 0, 0.2)))
+    assert [reason.split()[0] for reason in reasons] == ["action", "translation", "rotation", "workspace"]
+
+
+def test_an_old_reading_means_hold_and_says_how_old():
+    safe, reasons = filtered(np.ones(5), reading(stamp_s=9.5))
+    assert not safe[:4].any()
+    assert reasons == ("stale observation (0.60 s old, limit 0.30 s)",)
+
+
+def test_robots_without_a_tool_need_no_box():
+    spec = ActionSpec(("torque",), (2.0,))
+    safe, reasons = filter_action(np.array([0.7], np.float32), reading(None), SafetyLimits(), spec, 10.1)
+    assert safe == pytest.approx([0.7]) and reasons == ()

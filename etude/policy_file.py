@@ -36,9 +36,9 @@ class PolicyFileError(ValueError):
 class PolicyProgram:
     """An exported inference function.
 
-    ``program(params, observation, key, explore) -> float32 (action_dim,)`` in [-1, 1], where `params` has the leaves of `parameters`,
-    `observation` the unbatched arrays of the ObservationSpec plus ``phase`` (float32 one-hot ``(2,)``), `key` is uint32 ``(2,)``
-    and `explore` a float32 scalar (0 deterministic, 1 sampling).
+    ``program(params, observation, key, explore) -> float32 (action_dim,)`` in [-1, 1], where `params` has the leaves of
+    `parameters`, `observation` the unbatched arrays of the ObservationSpec plus ``phase`` (float32 one-hot ``(2,)``), `key` is
+    uint32 ``(2,)`` and `explore` a float32 scalar (0 deterministic, 1 sampling).
 
     Attributes:
         serialized: bytes of a ``jax.export.Exported``.
@@ -145,7 +145,7 @@ def _checksum(parameters: dict[str, np.ndarray], metadata: dict[str, str]) -> st
     for name in sorted(parameters):
         array = np.ascontiguousarray(parameters[name])
         hasher.update(f"{name}|{array.dtype.name}|{np.shape(parameters[name])}|".encode())
-        hasher.update(memoryview(array.reshape(-1)).cast("B") if array.size else b"")
+        hasher.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
     return hasher.hexdigest()
 
 

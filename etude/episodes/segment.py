@@ -6,13 +6,16 @@ columns are named in the group's attributes) and one uint8 array per camera. Few
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from numcodecs.blosc import Blosc
 from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
@@ -32,7 +35,8 @@ _INTEGERS = (
     "success_truth",
     "judged_by",
 )
-_SEPARATOR = {"name": "default", "separator": "."}  # chunk files beside zarr.json: no nested folders to fsync
+# lz4 with bit shuffling: about a third of the size on renders, and far faster than the disk
+_COMPRESSOR = Blosc("lz4", clevel=1, shuffle=Blosc.BITSHUFFLE)
 
 
 @dataclass(frozen=True)
@@ -185,14 +189,13 @@ def segment_from_steps(steps: Sequence[Step]) -> Segment:
 # --- zarr -----------------------------------------------------------------------------------------------------------
 
 
-def encode_segment(segment: Segment, observation_spec: ObservationSpec, action_spec: ActionSpec) -> dict[str, memoryview]:
-    """The segment as files of a zarr 3 group: relative path -> content."""
+def encode_segment(segment: Segment, observation_spec: ObservationSpec, action_spec: ActionSpec) -> dict[str, bytes]:
+    """The segment as files of a zarr 3 group: relative path -> content.
+
+    zarr itself writes the metadata, once per segment length; the chunks are encoded here, 10 times faster.
+    """
     judges = list(dict.fromkeys(segment.judged_by))
-    attributes = {
-        "info": info_to_json(segment.info),
-        "columns": {"floats": _float_columns(observation_spec, action_spec), "integers": list(_INTEGERS)},
-        "judges": judges,
-    }
+    judged_by = np.array([judges.index(name) for name in segment.judged_by])
     floats = [
         segment.observation["state"],
         segment.action,
@@ -200,18 +203,41 @@ def encode_segment(segment: Segment, observation_spec: ObservationSpec, action_s
         segment.reward[:, None],
         segment.success_probability[:, None],
     ]
-    integers = [
-        np.array([judges.index(name) for name in segment.judged_by]) if name == "judged_by" else getattr(segment, name)
-        for name in _INTEGERS
-    ]
-    files: dict[str, Any] = {}
-    group = zarr.create_group(store=MemoryStore(files), zarr_format=3, attributes=attributes)
-    _create(group, "floats", np.concatenate(floats, axis=1, dtype=np.float32), None)
-    _create(group, "integers", np.stack([column.astype(np.int64) for column in integers], axis=1), None)
-    for key in observation_spec.image_keys:
-        # lz4 with bit shuffling: 36% of the size on renders, and far faster than the disk
-        _create(group, key, segment.observation[key], BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"))
-    return {name: memoryview(np.ascontiguousarray(buffer.as_numpy_array())).cast("B") for name, buffer in files.items()}
+    integers = [judged_by if name == "judged_by" else getattr(segment, name) for name in _INTEGERS]
+    arrays = {
+        "floats": np.concatenate(floats, axis=1, dtype=np.float32),
+        "integers": np.stack([column.astype(np.int64) for column in integers], axis=1),
+        **{key: segment.observation[key] for key in observation_spec.image_keys},
+    }
+    columns = {"floats": _float_columns(observation_spec, action_spec), "integers": list(_INTEGERS)}
+    attributes = {"info": info_to_json(segment.info), "columns": columns, "judges": judges}
+    layout = tuple((name, array.shape, array.dtype.name) for name, array in arrays.items())
+    files = dict(_metadata_files(layout))
+    files["zarr.json"] = json.dumps({**json.loads(files["zarr.json"]), "attributes": attributes}).encode()
+    for name, array in arrays.items():
+        compress = _COMPRESSOR.encode if array.dtype == np.uint8 else bytes
+        steps = min(len(array), MAX_CHUNK_STEPS)
+        for start in range(0, len(array), steps):
+            chunk = array[start : start + steps]
+            if len(chunk) < steps:  # zarr's chunks all have one size
+                chunk = np.concatenate([chunk, np.zeros((steps - len(chunk), *chunk.shape[1:]), chunk.dtype)])
+            chunk_name = ".".join(["c", str(start // steps)] + ["0"] * (array.ndim - 1))
+            files[f"{name}/{chunk_name}"] = compress(np.ascontiguousarray(chunk))
+    return files
+
+
+@lru_cache(maxsize=512)
+def _metadata_files(layout: tuple[tuple[str, tuple[int, ...], str], ...]) -> dict[str, bytes]:
+    """The zarr.json files of a group with arrays of `layout` (name, shape, dtype name)."""
+    store: dict[str, Any] = {}
+    group = zarr.create_group(store=MemoryStore(store), zarr_format=3)
+    for name, shape, dtype in layout:
+        codec = BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=1) if dtype == "uint8" else None
+        chunks = (min(shape[0], MAX_CHUNK_STEPS), *shape[1:])
+        # chunk files lie beside zarr.json ("c.0.0"): no nested folders to fsync
+        separator: Any = {"name": "default", "separator": "."}
+        group.create_array(name, shape=shape, dtype=dtype, chunks=chunks, compressors=codec, chunk_key_encoding=separator)
+    return {name: buffer.to_bytes() for name, buffer in store.items()}
 
 
 def read_segment(info: SegmentInfo, observation_spec: ObservationSpec, action_spec: ActionSpec) -> Segment:
@@ -234,7 +260,7 @@ def read_segment(info: SegmentInfo, observation_spec: ObservationSpec, action_sp
     widths = np.cumsum([observation_spec.state_dim, action_spec.dim, action_spec.dim, 1])
     state, action, policy_action, reward, probability = (np.ascontiguousarray(part) for part in np.split(floats, widths, axis=1))
     column = {name: np.ascontiguousarray(integers[:, i]) for i, name in enumerate(_INTEGERS)}
-    judges = list(group.attrs["judges"])
+    judges: Any = group.attrs["judges"]
     return Segment(
         info=info,
         observation={"state": state, **observation},
@@ -272,11 +298,6 @@ def _float_columns(observation_spec: ObservationSpec, action_spec: ActionSpec) -
         "reward",
         "success_probability",
     ]
-
-
-def _create(group: zarr.Group, name: str, data: np.ndarray, compressor: BloscCodec | None) -> None:
-    chunks = (min(len(data), MAX_CHUNK_STEPS), *data.shape[1:])
-    group.create_array(name, data=data, chunks=chunks, compressors=compressor, chunk_key_encoding=_SEPARATOR)
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array:

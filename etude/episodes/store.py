@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from etude.durable import fsync_folder, write_atomic, write_tree
+from etude.durable import fsync_folder, write_atomic, write_trees
 from etude.episodes.segment import Segment, SegmentInfo, encode_segment, info_from_json, read_segment, segment_from_steps
 from etude.specs import ActionSpec, ObservationSpec, SpecError, specs_from_json, specs_to_json
 from etude.step import Step
@@ -230,7 +230,8 @@ class EpisodeStore:
             return read_segment(info, self.observation_spec, self.action_spec)
         except Exception as error:  # zarr, its codecs and numpy raise many types on damaged files
             raise StoreError(
-                f"segment {info.path} cannot be read ({type(error).__name__}: {error}): move that folder out of the store to go on without it"
+                f"segment {info.path} cannot be read ({type(error).__name__}: {error}): "
+                "move that folder out of the store to go on without it"
             ) from error
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -269,7 +270,7 @@ class EpisodeStore:
             for actor, names in folders:
                 for name in names:
                     first, length = (int(part) for part in name.split("-"))
-                    # Segments are written in order, so the newest one bounds what was acknowledged even if an older one is damaged
+                    # Segments are written in order: the newest one bounds what was acknowledged even if an older one is damaged
                     self._stored[actor.name] = max(self._stored.get(actor.name, 0), first + length - 1)
                     if (actor.name, first) in self._infos:
                         continue
@@ -295,7 +296,10 @@ class EpisodeStore:
                 infos = self._write(batch)
             except Exception as error:  # this thread must live on: the disk may have room again later
                 with self._changed:
-                    self._error = f"episode store {self.path} cannot be written: {error}. Nothing acknowledged is lost; make room on the disk"
+                    self._error = (
+                        f"episode store {self.path} cannot be written: {error}. "
+                        "Nothing acknowledged is lost; make room on the disk"
+                    )
                     self._changed.notify_all()
                     self._changed.wait(_RETRY_S)
                 continue
@@ -313,8 +317,8 @@ class EpisodeStore:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         infos, folders = [], set()
-        for number, segment in enumerate(batch):
-            write_tree(aside / str(number), encode_segment(segment, self.observation_spec, self.action_spec))
+        encoded = [encode_segment(segment, self.observation_spec, self.action_spec) for segment in batch]
+        write_trees({aside / str(number): files for number, files in enumerate(encoded)})
         for number, segment in enumerate(batch):
             info = segment.info
             actor = self.path / _SEGMENTS / info.actor_id
@@ -363,7 +367,8 @@ def _read_header(path: Path) -> tuple[ObservationSpec, ActionSpec, dict[str, Any
         raise StoreError(f"{header} is not the header of an episode store: check the path")
     if data.get("version") != FORMAT_VERSION:
         raise StoreError(
-            f"episode store {path} has format version {data.get('version')}, this program reads {FORMAT_VERSION}: use a matching version"
+            f"episode store {path} has format version {data.get('version')}, this program reads {FORMAT_VERSION}: "
+            "use a matching version"
         )
     try:
         observation_spec, action_spec = specs_from_json(

@@ -1,1 +1,4 @@
-"""MuJoCo scenes: a Franka Panda on a table with task pairs that undo each other. Knows arrays and physics, nothing of learning or ROS."""
+"""MuJoCo scenes: a Franka Panda on a table, with task pairs that undo each other.
+
+Knows arrays and physics, nothing of robots' protocols, learning or ROS.
+"""

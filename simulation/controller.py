@@ -13,9 +13,11 @@ from simulation import panda
 LEAD_M = 0.05
 """The commanded target never leads the actual tool centre point by more than this."""
 LEAD_RAD = 0.3
+FINGER_LEAD_M = 0.012
+"""How far a finger's target leads the finger: bounds its speed (0.12 m/s) and the force of a grasp (14 N)."""
 _DAMPING = 0.02
 _NULLSPACE_GAIN = 0.1
-_CHUNKS = 10
+_CHUNKS = 5
 
 
 class EndEffectorController:
@@ -101,13 +103,15 @@ class EndEffectorController:
 
         before = self._joint_target
         limit = panda.MAX_VELOCITY_RAD_S * self._period_s
-        solved = self._solve(before.copy(), self.target_m, self.target_yaw_rad, iterations=3, step_limit=0.2)
+        solved = self._solve(before.copy(), self.target_m, self.target_yaw_rad, iterations=2, step_limit=0.2)
         after = before + np.clip(solved - before, -limit, limit)
         self._joint_target = after
 
         ctrl, data = self.data.ctrl, self.data
         lead = (after - before) / self._period_s * (panda.DAMPING / panda.STIFFNESS)
-        finger_before, finger_after = ctrl[7], float(np.clip(opening_m / 2, 0.0, panda.MAX_FINGER_M))
+        fingers = data.qpos[self._finger_qpos]
+        finger_before = ctrl[7:9].copy()
+        finger_after = np.clip(np.clip(opening_m / 2, fingers - FINGER_LEAD_M, fingers + FINGER_LEAD_M), 0.0, panda.MAX_FINGER_M)
         done = 0
         for chunk in range(1, _CHUNKS + 1):
             share = chunk / _CHUNKS

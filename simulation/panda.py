@@ -20,7 +20,7 @@ STIFFNESS = np.array([4500.0, 4500.0, 3500.0, 3500.0, 2000.0, 2000.0, 2000.0])
 """Joint position gains, N m / rad."""
 DAMPING = np.array([180.0, 180.0, 140.0, 140.0, 60.0, 60.0, 60.0])
 """Joint velocity gains, N m s / rad."""
-FINGER_STIFFNESS, FINGER_DAMPING, FINGER_FORCE_N = 1200.0, 40.0, 35.0
+FINGER_STIFFNESS, FINGER_DAMPING, FINGER_FORCE_N = 1200.0, 30.0, 35.0
 
 # name, pos, rotation about x (degrees), mass, centre of mass, inertia (xx yy zz xy xz yz)
 _LINKS = (
@@ -57,11 +57,11 @@ _LINKS = (
 _SHAPES = {
     "link1": """
       <geom class="shell" type="capsule" fromto="0 0 -0.19 0 0 -0.06" size="0.062"/>
-      <geom class="shell" type="capsule" fromto="0 -0.05 0 0 0.05 0" size="0.062"/>
+      <geom class="shell" type="cylinder" fromto="0 -0.075 0 0 0.075 0" size="0.062"/>
       <geom class="joint" type="cylinder" fromto="0 0 -0.195 0 0 -0.183" size="0.0645"/>""",
     "link2": """
       <geom class="shell" type="capsule" fromto="0 0 0 0 -0.13 0" size="0.058"/>
-      <geom class="joint" type="cylinder" fromto="0 0 -0.063 0 0 0.063" size="0.054"/>""",
+      <geom class="joint" type="cylinder" fromto="0 0 -0.078 0 0 0.078" size="0.052"/>""",
     "link3": """
       <geom class="shell" type="capsule" fromto="0 0 -0.14 0 0 -0.07" size="0.058"/>
       <geom class="shell" type="capsule" fromto="0 0 -0.07 0.0825 0 0" size="0.052"/>
@@ -88,7 +88,7 @@ _HAND = """
         <geom class="shell" name="hand" type="box" size="0.026 0.1 0.024" pos="0 0 0.036" contype="1" conaffinity="2"/>
         <geom class="joint" type="box" size="0.021 0.094 0.004" pos="0 0 0.0605"/>
         <geom class="joint" type="box" size="0.012 0.016 0.01" pos="0.042 0 0.03"/>
-        <camera name="wrist" pos="0.075 0 0.02" xyaxes="0 -1 0 -0.906 0 -0.423" fovy="72"/>
+        <camera name="wrist" pos="0.072 0 0.045" xyaxes="0 -1 0 -0.906 0 -0.423" fovy="78"/>
         <site name="tcp" pos="0 0 0.1034" size="0.004"/>
         {fingers}
       </body>"""
@@ -108,7 +108,9 @@ DEFAULTS = """
       <default class="shell"><geom material="shell"/></default>
       <default class="joint"><geom material="joint"/></default>
       <default class="metal"><geom material="metal"/></default>
-      <default class="pad"><geom material="pad" contype="1" conaffinity="2" friction="1.2 0.02 0.0005" condim="4" solref="0.01 1"/></default>
+      <default class="pad">
+        <geom material="pad" contype="1" conaffinity="2" friction="1.2 0.02 0.0005" condim="4" solref="0.01 1"/>
+      </default>
       <default class="finger"><joint type="slide" axis="0 1 0" range="0 0.04" armature="0.1" damping="2"/></default>
     </default>"""
 
@@ -140,9 +142,10 @@ def body() -> str:
 
 def actuators() -> str:
     """Position actuators: seven joints, then the two fingers."""
+    arm = zip(STIFFNESS, DAMPING, MAX_TORQUE_NM, strict=True)
     rows = [
-        f'<position name="joint{i + 1}" joint="joint{i + 1}" kp="{STIFFNESS[i]}" kv="{DAMPING[i]}" forcerange="{-MAX_TORQUE_NM[i]} {MAX_TORQUE_NM[i]}"/>'
-        for i in range(7)
+        f'<position name="joint{i}" joint="joint{i}" kp="{kp}" kv="{kv}" forcerange="{-torque} {torque}"/>'
+        for i, (kp, kv, torque) in enumerate(arm, start=1)
     ]
     rows += [
         f'<position name="{name}" joint="{name}" kp="{FINGER_STIFFNESS}" kv="{FINGER_DAMPING}" ctrlrange="0 {MAX_FINGER_M}" '

@@ -82,7 +82,7 @@ class Tabletop:
             state += ["yaw_sin", "yaw_cos"]
         if not self._pixels:
             state += self.scene.object_names
-        self.observation_spec = ObservationSpec(tuple(state), {camera: (image_size, image_size) for camera in self._cameras})
+        self.observation_spec = ObservationSpec(tuple(state), dict.fromkeys(self._cameras, (image_size, image_size)))
         self.expert_noise = expert_noise
         self._noise = np.zeros(3)
         self._pictures = Pictures(self.model)
@@ -153,29 +153,47 @@ class Tabletop:
                 action[index] = 1.0 if intent.open_gripper else -1.0
             elif name in "xyz":
                 axis = "xyz".index(name)
-                action[index] = intent.displacement_m[axis] / STEP_M + self.expert_noise * self._noise[axis]
+                action[index] = intent.displacement_m[axis] / STEP_M + intent.caution * self.expert_noise * self._noise[axis]
         return np.clip(action, -1.0, 1.0)
 
     # --- pictures -------------------------------------------------------------------------------------------------
 
     def render(self, camera: str, height: int, width: int) -> np.ndarray:
-        """uint8 ``(height, width, 3)``; camera ``"beauty"`` is drawn with shadows and textures, front and wrist as the policy sees them."""
-        return self._pictures.draw(self.data, camera, height, width, beauty=camera == "beauty")
+        """uint8 ``(height, width, 3)``; ``"front"`` and ``"wrist"`` as the policy sees them; ``"overview"`` shows the whole scene, ``"beauty"``
+        the same with textures and soft shadows (about a second on a CPU)."""
+        return self._pictures.draw(
+            self.data, "beauty" if camera == "overview" else camera, height, width, beauty=camera == "beauty"
+        )
 
     def close(self) -> None:
         self._pictures.close()
 
 
+# Three nearby lamps that cast shadows give soft edges in pictures for people; policy cameras draw no shadows.
+_LIGHTS = "\n    ".join(
+    f'<light directional="true" pos="{0.4 + x} {y} 2" dir="{-x} {-y} -2" diffuse="{brightness}" specular="0.12 0.12 0.12" castshadow="true"/>'
+    for x, y, brightness in (
+        (0.55, -0.55, "0.185 0.178 0.165"),
+        (0.75, -0.40, "0.185 0.178 0.165"),
+        (0.62, -0.72, "0.185 0.178 0.165"),
+    )
+)
+
+
 def world_xml(scene: Scene) -> str:
     """The whole MJCF document: table, light, Panda and the scene's objects."""
+    low, high = np.array(scene.table_min_m), np.array(scene.table_max_m)
+    (x, y), (half_x, half_y) = (low + high) / 2, (high - low) / 2
+    table = f'{half_x} {half_y} 0.02" pos="{x} {y} -0.02'
+    pedestal = f'{half_x - 0.05} {half_y - 0.05} 0.33" pos="{x} {y} -0.38'
     return f"""
 <mujoco model="{scene.name}">
   <compiler angle="radian" autolimits="true" balanceinertia="true"/>
-  <option timestep="0.002" integrator="implicitfast" iterations="20" ls_iterations="10"/>
+  <option timestep="0.0025" integrator="implicitfast" iterations="20" ls_iterations="10"/>
   <size memory="8M"/>
   <visual>
-    <headlight ambient="0.38 0.38 0.38" diffuse="0.42 0.42 0.42" specular="0.1 0.1 0.1"/>
-    <map znear="0.01" zfar="8"/>
+    <headlight ambient="0.42 0.42 0.42" diffuse="0.26 0.26 0.26" specular="0.05 0.05 0.05"/>
+    <map znear="0.01" zfar="8" shadowclip="1.1"/>
     <quality shadowsize="0"/>
     <global offwidth="960" offheight="960"/>
   </visual>
@@ -190,15 +208,16 @@ def world_xml(scene: Scene) -> str:
     <material name="floor" rgba="0.62 0.65 0.69 1" specular="0.1" shininess="0.1" reflectance="0.05"/>
     <material name="steel" rgba="0.66 0.68 0.71 1" specular="0.7" shininess="0.7"/>
     <material name="dark" rgba="0.25 0.26 0.29 1" specular="0.2" shininess="0.3"/>
+    <material name="green" rgba="0.16 0.68 0.32 1" specular="0.05" shininess="0.1"/>
+    <material name="blue" rgba="0.15 0.42 0.90 1" specular="0.05" shininess="0.1"/>
     <material name="handle" rgba="0.86 0.20 0.16 1" specular="0.4" shininess="0.5"/>{panda.ASSETS}
     {scene.assets_xml()}
   </asset>
   <worldbody>
-    <light pos="0.9 -0.5 1.9" dir="-0.3 0.3 -1" diffuse="0.55 0.53 0.50" specular="0.3 0.3 0.3" castshadow="true"/>
-    <light pos="-0.4 1.2 1.6" dir="0.5 -0.6 -1" diffuse="0.16 0.17 0.20" specular="0 0 0" castshadow="false"/>
-    <geom name="table" type="box" size="0.45 0.45 0.02" pos="0.40 0 -0.02" material="plain" group="{POLICY_GROUP}" contype="2" conaffinity="3"/>
-    <geom type="box" size="0.45 0.45 0.02" pos="0.40 0 -0.02" material="wood" group="{BEAUTY_GROUP}" contype="0" conaffinity="0"/>
-    <geom type="box" size="0.40 0.40 0.33" pos="0.40 0 -0.38" material="dark" group="{BEAUTY_GROUP}" contype="0" conaffinity="0"/>
+    {_LIGHTS}
+    <geom name="table" type="box" size="{table}" material="plain" group="{POLICY_GROUP}" contype="2" conaffinity="3"/>
+    <geom type="box" size="{table}" material="wood" group="{BEAUTY_GROUP}" contype="0" conaffinity="0"/>
+    <geom type="box" size="{pedestal}" material="dark" group="{BEAUTY_GROUP}" contype="0" conaffinity="0"/>
     <geom type="plane" size="6 6 0.1" pos="0 0 -0.72" material="floor" group="{BEAUTY_GROUP}" contype="0" conaffinity="0"/>
     {scene.front.xml("front")}
     {scene.beauty.xml("beauty")}
@@ -224,6 +243,6 @@ def paint_wood(model: mujoco.MjModel) -> None:
     fibres = np.repeat(rng.normal(0, 1, (height, width // 32)), 32, axis=1)
     brightness = 1.0 + 0.05 * (grain - 0.5) + 0.018 * fibres + rng.uniform(-0.06, 0.06, 6)[plank]
     brightness = np.where(np.abs(rows * 6 - np.round(rows * 6)) < 0.012, brightness * 0.72, brightness)
-    colour = np.clip(brightness[..., None] * np.array([196, 148, 98]), 0, 255).astype(np.uint8)
+    colour = np.clip(brightness[..., None] * np.array([186, 146, 106]), 0, 255).astype(np.uint8)
     start = int(texture.adr[0])
     model.tex_data[start : start + colour.size] = colour.reshape(-1)

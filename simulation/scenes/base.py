@@ -13,7 +13,7 @@ from typing import ClassVar
 import mujoco
 import numpy as np
 
-from etude.config import ConfigError, _suggest
+from etude.config import ConfigError
 
 STEP_M = 0.03
 """Displacement of a normalised action of 1, metres per control step."""
@@ -29,10 +29,14 @@ class Tool:
 
 @dataclass(frozen=True)
 class Intent:
-    """What an expert wants: displacement of the tool centre point ``(3,)`` in metres, and whether the gripper should be open."""
+    """What an expert wants: displacement of the tool centre point ``(3,)`` in metres, and whether the gripper should be open.
+
+    `caution` scales the noise that is added to it: 1 in free motion, less where a slip would spoil the attempt.
+    """
 
     displacement_m: np.ndarray
     open_gripper: bool = False
+    caution: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,16 @@ class Scene(ABC):
     """Names, units included, of the elements of `object_state`."""
     workspace_min_m: ClassVar[tuple[float, float, float]]
     workspace_max_m: ClassVar[tuple[float, float, float]]
+    table_min_m: ClassVar[tuple[float, float]] = (-0.25, -0.45)
+    table_max_m: ClassVar[tuple[float, float]] = (0.85, 0.45)
     front: ClassVar[Camera]
     beauty: ClassVar[Camera] = Camera((1.25, 0.75, 0.62), (0.36, 0.0, 0.17), 40.0)
 
     def __init__(self, options: dict[str, float]) -> None:
         for key in options:
             if key not in self.options:
-                raise ConfigError(f"task option {key!r} is unknown to scene {self.name!r}.{_suggest(key, sorted(self.options))}")
+                known = ", ".join(sorted(self.options))
+                raise ConfigError(f"task option {key!r} is unknown to scene {self.name!r}; its options: {known}")
         self.option = {**self.options, **options}
 
     @property
@@ -83,6 +90,7 @@ class Scene(ABC):
     def world_xml(self) -> str:
         """MJCF of the objects; the table top is the plane z = 0 of the base frame."""
 
+    @abstractmethod
     def bind(self, model: mujoco.MjModel) -> None:
         """Look up ids once, after compilation."""
 

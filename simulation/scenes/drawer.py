@@ -5,6 +5,8 @@ The closed fingers push the handle, or reach behind its bar and pull. Friction k
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import mujoco
 import numpy as np
 
@@ -21,35 +23,43 @@ _LOW_Z, _CLEAR_Z = 0.075, 0.125
 
 class Drawer(Scene):
     name = "drawer"
-    options = {"closed_m": 0.012, "open_m": 0.12, "anywhere_share": 0.3}
+    options: ClassVar = {"closed_m": 0.012, "open_m": 0.12, "anywhere_share": 0.3}
     object_names = ("drawer_opening_m", "drawer_velocity_m_s")
     workspace_min_m, workspace_max_m = (0.32, -0.14, 0.06), (0.60, 0.14, 0.20)
-    front = Camera((0.80, -0.62, 0.50), (0.50, 0.0, 0.06), 38.0)
+    front = Camera((0.80, -0.62, 0.50), (0.48, 0.0, 0.085), 32.0)
     beauty = Camera((1.12, -0.98, 0.72), (0.38, 0.0, 0.17), 38.0)
 
     def assets_xml(self) -> str:
         return '<material name="cabinet" rgba="0.30 0.36 0.46 1" specular="0.2" shininess="0.3"/>'
 
     def world_xml(self) -> str:
-        bar = _FACE_X - _BAR_OUT
+        fixed = 'material="cabinet" contype="2" conaffinity="1"'
+        ghost = 'contype="0" conaffinity="0"'
+        arms = "".join(
+            f'<geom type="box" size="{_BAR_OUT / 2} 0.006 0.008" pos="{-_BAR_OUT / 2} {y} {_BAR_Z}" material="handle" '
+            'mass="0.02" contype="2" conaffinity="1"/>'
+            for y in (_BAR_HALF_Y, -_BAR_HALF_Y)
+        )
+        sides = "".join(
+            f'<geom type="box" size="0.085 0.004 0.028" pos="0.095 {y} 0.042" rgba="0.80 0.62 0.36 1" mass="0.1" {ghost}/>'
+            for y in (0.09, -0.09)
+        )
         return f"""
-    <geom type="box" size="0.10 0.105 0.005" pos="0.71 0 0.005" material="cabinet" contype="0" conaffinity="0"/>
-    <geom type="box" size="0.10 0.005 0.048" pos="0.71 0.105 0.048" material="cabinet" contype="2" conaffinity="1"/>
-    <geom type="box" size="0.10 0.005 0.048" pos="0.71 -0.105 0.048" material="cabinet" contype="2" conaffinity="1"/>
-    <geom type="box" size="0.005 0.105 0.048" pos="0.805 0 0.048" material="cabinet" contype="0" conaffinity="0"/>
-    <geom type="box" size="0.10 0.11 0.005" pos="0.71 0 0.099" material="cabinet" contype="2" conaffinity="1"/>
+    <geom type="box" size="0.10 0.10 0.005" pos="0.71 0 0.005" {fixed}/>
+    <geom type="box" size="0.10 0.005 0.047" pos="0.71 0.105 0.047" {fixed}/>
+    <geom type="box" size="0.10 0.005 0.047" pos="0.71 -0.105 0.047" {fixed}/>
+    <geom type="box" size="0.005 0.10 0.042" pos="0.804 0 0.052" {fixed}/>
+    <geom type="box" size="0.10 0.112 0.005" pos="0.71 0 0.099" {fixed}/>
     <body name="drawer" pos="{_FACE_X} 0 0">
       <joint name="drawer" type="slide" axis="-1 0 0" range="0 {_TRAVEL}" damping="4" frictionloss="3" armature="0.1"/>
-      <geom type="box" size="0.006 0.098 0.041" pos="0.006 0 0.053" rgba="0.90 0.72 0.40 1" mass="0.3" contype="2" conaffinity="1"/>
-      <geom type="box" size="0.085 0.004 0.028" pos="0.095 0.09 0.042" rgba="0.80 0.62 0.36 1" mass="0.1" contype="0" conaffinity="0"/>
-      <geom type="box" size="0.085 0.004 0.028" pos="0.095 -0.09 0.042" rgba="0.80 0.62 0.36 1" mass="0.1" contype="0" conaffinity="0"/>
-      <geom type="box" size="0.085 0.09 0.003" pos="0.095 0 0.017" rgba="0.35 0.25 0.18 1" mass="0.1" contype="0" conaffinity="0"/>
-      <geom type="box" size="{_BAR_OUT / 2} 0.006 0.008" pos="{-_BAR_OUT / 2} {_BAR_HALF_Y} {_BAR_Z}" material="handle" mass="0.02" contype="2" conaffinity="1"/>
-      <geom type="box" size="{_BAR_OUT / 2} 0.006 0.008" pos="{-_BAR_OUT / 2} {-_BAR_HALF_Y} {_BAR_Z}" material="handle" mass="0.02" contype="2" conaffinity="1"/>
-      <geom name="bar" type="box" size="{_BAR_HALF} {_BAR_HALF_Y + 0.006} 0.008" pos="{-_BAR_OUT} 0 {_BAR_Z}" material="handle" mass="0.05"
-            contype="2" conaffinity="1" friction="0.4"/>
-    </body>
-    <site name="bar_closed" pos="{bar} 0 {_BAR_Z}"/>"""
+      <geom type="box" size="0.006 0.096 0.040" pos="0.006 0 0.053" rgba="0.90 0.72 0.40 1" mass="0.3"
+            contype="2" conaffinity="1"/>
+      {sides}
+      <geom type="box" size="0.085 0.086 0.003" pos="0.095 0 0.017" rgba="0.35 0.25 0.18 1" mass="0.1" {ghost}/>
+      {arms}
+      <geom name="bar" type="box" size="{_BAR_HALF} {_BAR_HALF_Y + 0.006} 0.008" pos="{-_BAR_OUT} 0 {_BAR_Z}" material="handle"
+            mass="0.05" contype="2" conaffinity="1" friction="0.4"/>
+    </body>"""
 
     def bind(self, model: mujoco.MjModel) -> None:
         self._qpos = model.joint("drawer").qposadr[0]

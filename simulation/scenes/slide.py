@@ -5,6 +5,8 @@ A push can overshoot; then the arm has to come round to the other side. Friction
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import mujoco
 import numpy as np
 
@@ -20,7 +22,7 @@ _REST_M_S = 0.02
 
 class Slide(Scene):
     name = "slide"
-    options = {"window_half_width_m": 0.025, "window_y_m": 0.11, "anywhere_share": 0.3}
+    options: ClassVar = {"window_half_width_m": 0.025, "window_y_m": 0.11, "anywhere_share": 0.3}
     object_names = ("knob_y_m", "knob_velocity_y_m_s")
     workspace_min_m, workspace_max_m = (0.42, -0.24, 0.045), (0.58, 0.24, 0.18)
     front = Camera((1.02, 0.0, 0.46), (0.49, 0.0, 0.035), 41.0)
@@ -28,8 +30,8 @@ class Slide(Scene):
     def world_xml(self) -> str:
         half, y = self.option["window_half_width_m"], self.option["window_y_m"]
         return f"""
-    <geom type="box" size="0.085 {half} 0.0015" pos="{_X} {y} 0.0015" rgba="0.16 0.68 0.32 1" contype="0" conaffinity="0"/>
-    <geom type="box" size="0.085 {half} 0.0015" pos="{_X} {-y} 0.0015" rgba="0.15 0.42 0.90 1" contype="0" conaffinity="0"/>
+    <geom type="box" size="0.085 {half} 0.0015" pos="{_X} {y} 0.0015" material="green" contype="0" conaffinity="0"/>
+    <geom type="box" size="0.085 {half} 0.0015" pos="{_X} {-y} 0.0015" material="blue" contype="0" conaffinity="0"/>
     <geom type="box" size="0.010 {_TRAVEL + 0.035} 0.006" pos="{_X} 0 0.009" material="steel" contype="0" conaffinity="0"/>
     <geom type="box" size="0.018 0.008 0.016" pos="{_X} {_TRAVEL + 0.04} 0.016" material="dark" contype="0" conaffinity="0"/>
     <geom type="box" size="0.018 0.008 0.016" pos="{_X} {-_TRAVEL - 0.04} 0.016" material="dark" contype="0" conaffinity="0"/>
@@ -38,7 +40,8 @@ class Slide(Scene):
       <geom type="box" size="0.020 0.024 0.011" pos="0 0 0.021" material="dark" mass="0.2" contype="0" conaffinity="0"/>
       <geom name="knob" type="cylinder" size="{_KNOB_RADIUS} 0.031" pos="0 0 0.063" rgba="0.95 0.38 0.08 1" mass="0.2"
             contype="2" conaffinity="1" friction="0.3"/>
-      <geom type="cylinder" size="{_KNOB_RADIUS + 0.004} 0.004" pos="0 0 0.094" rgba="1.0 0.62 0.12 1" mass="0.05" contype="0" conaffinity="0"/>
+      <geom type="cylinder" size="{_KNOB_RADIUS + 0.004} 0.004" pos="0 0 0.094" rgba="1.0 0.62 0.12 1" mass="0.05"
+            contype="0" conaffinity="0"/>
     </body>"""
 
     def bind(self, model: mujoco.MjModel) -> None:

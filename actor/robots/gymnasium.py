@@ -1,0 +1,117 @@
+"""Any Gymnasium environment by id as a `Robot`. Separate because it needs nothing of `simulation`.
+
+An episode that ends inside the environment is reset at once, since practice knows no resets; success comes from ``info``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+
+from etude.config import ConfigError, RobotConfig, TaskConfig
+from etude.robot import Reading
+from etude.specs import IMAGE_PREFIX, PHASES, ActionSpec, Observation, ObservationSpec
+
+
+class GymnasiumRobot:
+    """A continuous Gymnasium environment behind the robot protocol.
+
+    The observation space must be a Box (flattened into ``state``); the action space a bounded Box (normalised to [-1, 1]).
+    In ``pixels`` mode the environment's ``rgb_array`` picture is the one camera ``front``, resized to the task's image size.
+    ``info["success"]`` or ``info["is_success"]``, when present, is the truth of the forward phase; backward is its negation.
+
+    Raises:
+        ConfigError: unknown id, missing package, or spaces of another kind.
+    """
+
+    advances_on_act = True
+
+    def __init__(self, task: TaskConfig, robot: RobotConfig, observation: Literal["pixels", "state"], seed: int) -> None:
+        if not robot.environment_id:
+            raise ConfigError(f"robot {robot.name!r} is of kind gymnasium and needs robot.environment_id, e.g. Pendulum-v1")
+        self._id = robot.environment_id
+        self._env = self._make(observation)
+        self._low, self._high = self._bounds()
+        space = self._env.observation_space
+        if not isinstance(space, gymnasium.spaces.Box):
+            raise ConfigError(f"environment {self._id!r} has observation space {space}; only a Box of floats is supported")
+        size = task.image_size_px
+        names = tuple(f"observation_{index}" for index in range(int(np.prod(space.shape))))
+        self.observation_spec = ObservationSpec(names, {"front": (size, size)} if observation == "pixels" else {})
+        action_names = tuple(f"action_{index}" for index in range(self._low.size))
+        self.action_spec = ActionSpec(action_names, tuple((self._high - self._low) / 2))
+        self.control_rate_hz = robot.control_rate_hz
+        self._state, info = self._env.reset(seed=seed)
+        self._truth = _truth(info)
+        self._reading: Reading | None = None
+
+    def read(self) -> Reading:
+        if self._reading is None:
+            stamp = time.monotonic()
+            state = np.nan_to_num(np.asarray(self._state, np.float32).reshape(-1), posinf=1e6, neginf=-1e6)
+            observation: Observation = {"state": state}
+            for camera, (height, width) in self.observation_spec.cameras.items():
+                observation[IMAGE_PREFIX + camera] = self.render(camera, height, width)
+            truth = None if self._truth is None else {"forward": self._truth, "backward": not self._truth}
+            self._reading = Reading(observation, stamp, success_truth=truth)
+        return self._reading
+
+    def act(self, action: np.ndarray) -> None:
+        self.action_spec.check(action)
+        space: Any = self._env.action_space
+        physical = self._low + (np.clip(action, -1.0, 1.0) + 1.0) / 2.0 * (self._high - self._low)
+        self._state, _, terminated, truncated, info = self._env.step(physical.reshape(space.shape).astype(space.dtype))
+        self._truth = _truth(info)
+        if terminated or truncated:
+            self._state, _ = self._env.reset()
+        self._reading = None
+
+    def hold(self) -> None:
+        """An environment that advances only on `act` is already still."""
+
+    def expert_action(self, phase: str, rng: np.random.Generator) -> np.ndarray:
+        raise NotImplementedError(f"there is no scripted expert for Gymnasium environment {self._id!r}")
+
+    def hard_reset(self, phase: str, rng: np.random.Generator) -> None:
+        if phase not in PHASES:
+            raise ValueError(f"phase is {phase!r}, expected one of {PHASES}")
+        self._state, info = self._env.reset(seed=int(rng.integers(2**31)))
+        self._truth = _truth(info)
+        self._reading = None
+
+    def render(self, camera: str, height: int, width: int) -> np.ndarray:
+        """The environment's picture at the asked size (nearest pixel); black when it draws none."""
+        picture = self._env.render() if self._env.render_mode == "rgb_array" else None
+        if picture is None:
+            return np.zeros((height, width, 3), np.uint8)
+        pixels = np.asarray(picture)
+        rows = np.arange(height) * pixels.shape[0] // height
+        columns = np.arange(width) * pixels.shape[1] // width
+        return np.ascontiguousarray(pixels[rows[:, None], columns[None, :], :3], dtype=np.uint8)
+
+    def close(self) -> None:
+        self._env.close()
+
+    def _make(self, observation: str) -> gymnasium.Env:
+        try:
+            return gymnasium.make(self._id, **({"render_mode": "rgb_array"} if observation == "pixels" else {}))
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise ConfigError(f"environment {self._id!r} needs a package that is not installed: {error}") from error
+        except (gymnasium.error.Error, ModuleNotFoundError) as error:
+            raise ConfigError(f"there is no Gymnasium environment {self._id!r}: {error}") from error
+
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        space = self._env.action_space
+        if not isinstance(space, gymnasium.spaces.Box) or not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            raise ConfigError(f"environment {self._id!r} has action space {space}; only a bounded Box is supported")
+        return space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
+
+
+def _truth(info: dict[str, Any]) -> bool | None:
+    for key in ("success", "is_success"):
+        if key in info:
+            return bool(info[key])
+    return None

@@ -6,20 +6,24 @@ fast as the browser has drawn the ones before: a slow link gets fewer pictures, 
 
 from __future__ import annotations
 
-import asyncio
 import json
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import anyio
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.websockets import WebSocketState
 
 from dashboard.guard import SameOriginOnly
+
+log = logging.getLogger("etude.dashboard")
 
 STATIC = Path(__file__).parent / "static"
 SNAPSHOT_INTERVAL_S = 0.25
@@ -136,19 +140,12 @@ def create_app(bridge: Bridge, host: str = "127.0.0.1") -> FastAPI:
         viewers.add(socket)
         bridge.viewers(len(viewers))
         viewer = _Viewer(socket, bridge)
-        tasks = [asyncio.create_task(viewer.push()), asyncio.create_task(viewer.listen())]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        except WebSocketDisconnect:
-            return
-        except RuntimeError:
-            return  # a send after the browser left; Starlette reports it so
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(viewer.push)
+                await viewer.listen()
+                tasks.cancel_scope.cancel()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             viewers.discard(socket)
             bridge.viewers(len(viewers))
 
@@ -165,6 +162,16 @@ class _Viewer:
         self._heard_at = time.monotonic()
 
     async def push(self) -> None:
+        """Send until the browser leaves; `listen` hears of that."""
+        try:
+            await self._push()
+        except WebSocketDisconnect:
+            log.debug("the browser left while a message was sent")
+        except RuntimeError:
+            if self._socket.application_state is WebSocketState.CONNECTED:
+                raise  # not Starlette's word for a send after the end
+
+    async def _push(self) -> None:
         revision = 0
         sent: dict[str, int] = {}
         next_snapshot = 0.0
@@ -188,7 +195,7 @@ class _Viewer:
                 jpeg = self._bridge.image(camera)
                 if jpeg is not None:
                     await self._send_picture(camera, jpeg)
-            await asyncio.sleep(POLL_INTERVAL_S)
+            await anyio.sleep(POLL_INTERVAL_S)
 
     async def _send_picture(self, camera: str, jpeg: bytes) -> None:
         if self._undrawn == 0:
@@ -202,7 +209,7 @@ class _Viewer:
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect(message.get("code", 1000))
+                return
             if message.get("text") != "drawn":
                 await self._socket.close(1003, "the page sends nothing but 'drawn' here; commands are POSTs")
                 return

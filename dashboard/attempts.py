@@ -29,6 +29,7 @@ class AttemptTracker:
         self._attempts: dict[str, deque[Attempt]] = {phase: deque(maxlen=window) for phase in PHASES}
         self._window = window
         self._previous: PracticeStatus | None = None
+        self._last_segment = 0
 
     def update(self, status: PracticeStatus) -> list[Attempt]:
         """Take the next status; returns the attempts that finished since the previous one, as far as they can be told."""
@@ -38,6 +39,7 @@ class AttemptTracker:
             for attempts in self._attempts.values():
                 attempts.clear()
         if previous is None or restarted:
+            self._last_segment = 0
             for phase in PHASES:
                 self._bootstrap(phase, status.success.get(phase, SuccessRate()))
             return []
@@ -47,7 +49,9 @@ class AttemptTracker:
             if news[phase] == 0:
                 continue
             # A segment number belongs to the attempt only if nothing else ended in between.
-            segment = previous.segment if sum(news.values()) == 1 and status.segment - previous.segment <= 1 else None
+            alone = sum(news.values()) == 1 and status.segment - previous.segment <= 1 and previous.segment > self._last_segment
+            segment = previous.segment if alone else None
+            self._last_segment = segment or self._last_segment
             outcomes = self._outcomes(phase, news[phase], previous, status)
             for outcome in outcomes:
                 attempt = Attempt(phase, segment, outcome)

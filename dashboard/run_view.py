@@ -73,6 +73,7 @@ class RunView:
         self._status_at = -math.inf
         self._learner: dict[str, float] = {}
         self._learner_at = -math.inf
+        self._updates: deque[tuple[float, int]] = deque()
         self._help: HelpRequest | None = None
         self._evaluations: list[dict[str, Any]] = []
         self._practice = Series()
@@ -98,10 +99,19 @@ class RunView:
                 point = [status.practice_time_s, float(status.env_steps), *(rate.rate for rate in rates)]
                 self._changed(self._practice.add(*point))
 
-    def on_metrics(self, values: dict[str, float]) -> None:
-        """Learner metrics by name, e.g. ``updates_per_s``."""
+    def on_metrics(self, values: dict[str, float], updates: int) -> None:
+        """The learner's metrics by name and its number of gradient updates; the rate is taken over the last 10 s."""
         with self._lock:
-            self._learner, self._learner_at = dict(values), self._clock()
+            now = self._clock()
+            if self._updates and updates < self._updates[-1][1]:
+                self._updates.clear()  # the learner went back to its checkpoint
+            self._updates.append((now, updates))
+            while self._updates[0][0] < now - 10.0:
+                self._updates.popleft()
+            since, first = self._updates[0]
+            rate = (updates - first) / (now - since) if now > since else math.nan
+            self._learner = {**values, "updates": float(updates), "updates_per_s": rate}
+            self._learner_at = now
 
     def on_help(self, request: HelpRequest) -> None:
         with self._lock:
@@ -113,13 +123,19 @@ class RunView:
                     self._help_marks.append(self._status.practice_time_s)
                 self._changed()
             elif not request.open and previous is not None and previous.open:
-                self._note("answer", "Help request answered")
+                self._note("answer", request.meanwhile or "Help request answered")
 
     def on_evaluation(self, record: dict[str, Any]) -> None:
-        """One line of ``evaluations.jsonl``. Raises KeyError, TypeError or ValueError when it is not one."""
+        """One line of ``evaluations.jsonl``. Raises KeyError, TypeError or ValueError when it is not one.
+
+        Keys: phase, episodes (0: abandoned before the first one ended; ignored), successes, env_steps, time_s (of practice),
+        kind.
+        """
         phase, episodes, successes = str(record["phase"]), int(record["episodes"]), int(record["successes"])
-        if phase not in PHASES or not 0 <= successes <= episodes or episodes == 0:
+        if phase not in PHASES or not 0 <= successes <= episodes:
             raise ValueError(f"not an evaluation: {record}")
+        if episodes == 0:
+            return
         low, high = wilson_interval(successes, episodes)
         point = {
             "time_s": float(record["time_s"]),
@@ -157,6 +173,11 @@ class RunView:
     def cameras(self) -> list[str]:
         policy = list(self._config.task.cameras) if self._config.observation == "pixels" else []
         return ["beauty", *policy]
+
+    @property
+    def open_help_id(self) -> int | None:
+        with self._lock:
+            return self._help.id if self._help is not None and self._help.open else None
 
     def image(self, camera: str) -> bytes | None:
         """The newest JPEG of `camera`, or None."""

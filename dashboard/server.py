@@ -47,7 +47,7 @@ def open_port(host: str, port: int) -> socket.socket:
 
 
 def make_server(app: FastAPI) -> uvicorn.Server:
-    """A uvicorn server for `app`; run it with ``server.run(sockets=[open_port(...)])``, end it with ``server.should_exit = True``."""
+    """A uvicorn server for `app`: start it with ``run(sockets=[open_port(...)])``, end it with ``should_exit = True``."""
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -1,7 +1,7 @@
 """Takes the pictures of the documentation: the page in headless Chromium, the scene by the simulation's own renderer.
 
-    python tools/screenshot.py page --url http://127.0.0.1:8420 --out docs/images
-    python tools/screenshot.py scene --config robot_configs/runs/demo.yaml --out docs/images
+python tools/screenshot.py page --url http://127.0.0.1:8420 --out docs/images
+python tools/screenshot.py scene --config robot_configs/runs/demo.yaml --out docs/images
 """
 
 from __future__ import annotations

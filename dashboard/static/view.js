@@ -103,10 +103,10 @@ function stat(id, value, unit, note, bad = false) {
 }
 
 function renderStrip({ run, status: s, learner }) {
-  const metric = (...names) => names.map((name) => learner.metrics[name]).find((value) => value !== undefined && value !== null);
-  const updates = metric("updates"), rate = metric("updates_per_s");
-  if (rate === undefined) stat("updates", "–", "", "no report yet");
-  else stat("updates", whole.format(rate), "updates/s", learner.silent ? `silent for ${ago(learner.age_s)}` : updates === undefined ? "" : `${whole.format(updates)} in total`, learner.silent);
+  const { updates, updates_per_s: rate } = learner.metrics;
+  if (updates === undefined) stat("updates", "–", "", "no report yet");
+  else stat("updates", rate === null ? "–" : rate >= 10 ? whole.format(rate) : rate.toFixed(1), "updates/s",
+    learner.silent ? `silent for ${ago(learner.age_s)}` : `${whole.format(updates)} in total`, learner.silent);
   if (!s) return;
   stat("time", clock(s.practice_time_s), "", run.minutes ? `of ${run.minutes} min` : "of practice");
   stat("steps", whole.format(s.env_steps), "", `${whole.format(s.segment)} segments`);

@@ -133,22 +133,31 @@ def fill_history(view: RunView, minutes: float = 12.5, seed: int = 3) -> None:
     rng = np.random.default_rng(seed)
     window = {"forward": [], "backward": []}
     totals = {"forward": 0, "backward": 0}
-    segment = 0
-    for second in range(0, int(minutes * 60), 6):
-        skill = {"forward": 0.16 + 0.8 / (1 + math.exp(-(second - 260) / 70)), "backward": 0.2 + 0.68 / (1 + math.exp(-(second - 340) / 90))}
+    before = {p: SuccessRate() for p in window}
+    for segment, second in enumerate(range(0, int(minutes * 60), 6), start=1):
+        skill = {
+            "forward": 0.14 + 0.78 / (1 + math.exp(-(second - 260) / 70)),
+            "backward": 0.2 + 0.6 / (1 + math.exp(-(second - 340) / 90)),
+        }
         if second % 90 == 0:
             for phase in ("forward", "backward"):
                 episodes = 50 if second == 0 else 20
-                record = {"time_s": second, "env_steps": int(second * 8.3), "phase": phase, "episodes": episodes, "kind": "interval"}
+                record = {
+                    "time_s": second,
+                    "env_steps": int(second * 8.3),
+                    "phase": phase,
+                    "episodes": episodes,
+                    "kind": "interval",
+                }
                 view.on_evaluation({**record, "successes": int(rng.binomial(episodes, skill[phase]))})
         phase = ("forward", "backward")[segment % 2]
-        segment += 1
         totals[phase] += 1
         window[phase] = [*window[phase], bool(rng.random() < skill[phase])][-20:]
         success = {p: SuccessRate(sum(w), len(w), totals[p]) for p, w in window.items()}
-        status = example_status(segment=segment, practice_time_s=float(second), env_steps=int(second * 8.3), success=success)
-        view.on_status(status)
-        view.on_status(example_status(segment=segment + 1, practice_time_s=float(second), env_steps=int(second * 8.3), success=success))
+        done = {"practice_time_s": float(second), "env_steps": int(second * 8.3)}
+        view.on_status(example_status(segment=segment, **done, success=before, success_truth=before))
+        view.on_status(example_status(segment=segment + 1, **done, success=success, success_truth=success))
+        before = success
         if second in (96, 222, 510):
             view.on_help(example_help(id=second))
             view.on_help(example_help(id=second, open=False))
@@ -161,7 +170,11 @@ def main() -> None:
     parser.add_argument("--scenario", choices=["practising", "help", "stopped", "empty", "state"], default="practising")
     parser.add_argument("--pictures", type=Path, help="Folder with <camera>.jpg to show instead of drawn ones.")
     arguments = parser.parse_args()
-    changes = {"observation": "state", "recipe": {"name": "rlpd", "reward": {"kind": "environment"}}} if arguments.scenario == "state" else {}
+    changes = (
+        {"observation": "state", "recipe": {"name": "rlpd", "reward": {"kind": "environment"}}}
+        if arguments.scenario == "state"
+        else {}
+    )
     view = RunView(example_config(**changes), "runs/demo-slide-pixels-s0")
     if arguments.scenario != "empty":
         fill_history(view)
@@ -179,7 +192,7 @@ def _live(view: RunView, scenario: str, pictures: Path | None) -> None:
     while True:
         t = time.monotonic() - start
         step = int(t * 10) % 40
-        view.on_metrics({"updates": 24880 + 41 * t, "updates_per_s": 41.2 + math.sin(t)})
+        view.on_metrics({}, updates=24880 + int(41 * t))
         probability = 1 / (1 + math.exp(-(step - 32) / 2)) if mode == Mode.FORWARD else 0.03
         view.on_status(
             example_status(
@@ -187,6 +200,8 @@ def _live(view: RunView, scenario: str, pictures: Path | None) -> None:
                 step_in_segment=step,
                 judge_probability=probability,
                 success=view.last_success,
+                success_truth=view.last_success,
+                segment=126,
                 practice_time_s=754 + t,
                 env_steps=6231 + int(10 * t),
             )

@@ -1,0 +1,205 @@
+"""The dashboard process: the page of `dashboard` fed by ROS topics, its commands sent as service calls.
+
+Pictures are subscribed to only while a browser looks, so that nobody renders or encodes for an empty room.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from functools import partial
+from typing import Any
+
+from etude_msgs import msg, srv
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool
+
+from dashboard.app import Answer, create_app
+from dashboard.run_view import RunView
+from dashboard.server import make_server, open_port
+from dashboard.tail import JsonLines
+from etude.cli import clear_message
+from etude.config import RunConfig
+from etude.run_folder import RunFolder
+from etude_nodes import convert, qos
+from etude_nodes.process import (
+    EXIT_DONE,
+    EXIT_REFUSED,
+    configure_logging,
+    middleware,
+    parse_run,
+    spinning,
+    stop_event_from_signals,
+    write_json,
+)
+
+log = logging.getLogger("etude.dashboard_node")
+
+ANSWER_TIMEOUT_S = 3.0
+MAX_PICTURE_BYTES = 4 * 1024**2
+OPERATOR = "page"
+
+
+class DashboardNode(Node):
+    """Implements `dashboard.app.Bridge`: topics fill the view, commands become service calls.
+
+    Command methods block for up to `ANSWER_TIMEOUT_S` and are called from the web server's worker threads.
+    """
+
+    def __init__(self, config: RunConfig, folder: RunFolder, view: RunView) -> None:
+        super().__init__("dashboard")
+        self.view = view
+        self._viewers = 0
+        self._evaluations = JsonLines(folder.evaluations)
+        self._cameras: dict[str, Any] = {}
+        self._namespace = namespace = config.robot_namespace
+        topic = partial(qos.robot_topic, namespace)
+        self.create_subscription(msg.PracticeStatus, topic("practice_status"), self._on_status, qos.latched())
+        self.create_subscription(msg.HelpRequest, topic("help_request"), self._on_help, qos.latched())
+        self.create_subscription(msg.Metrics, qos.METRICS_TOPIC, self._on_metrics, qos.METRICS)
+        self._stop_topic = self.create_publisher(Bool, topic("software_stop"), qos.SOFTWARE_STOP)
+        self._set_mode = self.create_client(srv.SetMode, topic("set_mode"))
+        self._resolve_help = self.create_client(srv.ResolveHelp, topic("resolve_help"))
+        self._label = self.create_client(srv.Label, topic("label"))
+        self._software_stop = self.create_client(SetBool, topic("software_stop"))
+        self.create_timer(0.2, self._watch_cameras)
+        self.create_timer(1.0, self._read_evaluations)
+
+    # --- topics in ----------------------------------------------------------------------------------------------------
+
+    def _on_status(self, message: msg.PracticeStatus) -> None:
+        try:
+            self.view.on_status(convert.status_from_message(message))
+        except (convert.MessageError, ValueError) as error:
+            self.get_logger().error(f"a malformed practice status was dropped: {error}", throttle_duration_sec=5.0)
+
+    def _on_help(self, message: msg.HelpRequest) -> None:
+        self.view.on_help(convert.help_from_message(message))
+
+    def _on_metrics(self, message: msg.Metrics) -> None:
+        self.view.on_metrics(convert.metrics_from_message(message), updates=message.updates)
+
+    def _on_picture(self, camera: str, message: CompressedImage) -> None:
+        data = bytes(message.data)
+        if not data.startswith(b"\xff\xd8") or len(data) > MAX_PICTURE_BYTES:
+            self.get_logger().warning(
+                f"camera {camera!r} sent {len(data)} bytes that are no JPEG; dropped", throttle_duration_sec=5.0
+            )
+            return
+        self.view.on_image(camera, data)
+
+    def _watch_cameras(self) -> None:
+        """Subscribe while somebody looks. In a timer, because subscriptions are best made in the callbacks' own thread."""
+        wanted = set(self.view.cameras) if self._viewers else set()
+        for camera in wanted - self._cameras.keys():
+            topic = qos.camera_topic(self._namespace, camera)
+            self._cameras[camera] = self.create_subscription(
+                CompressedImage, topic, partial(self._on_picture, camera), qos.SENSOR
+            )
+        for camera in self._cameras.keys() - wanted:
+            self.destroy_subscription(self._cameras.pop(camera))
+
+    def _read_evaluations(self) -> None:
+        for record in self._evaluations.new():
+            try:
+                self.view.on_evaluation(record)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("a line of the evaluations file was skipped: %r", error)
+
+    # --- Bridge -------------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        return self.view.snapshot()
+
+    def image(self, camera: str) -> bytes | None:
+        return self.view.image(camera)
+
+    def image_sequences(self) -> dict[str, int]:
+        return self.view.image_sequences()
+
+    def viewers(self, count: int) -> None:
+        self._viewers = count
+
+    def set_mode(self, mode: str) -> Answer:
+        words = {"practise": "Resume", "pause": "Pause", "evaluate": "Evaluate now", "idle": "End practice"}
+        return self._call(self._set_mode, srv.SetMode.Request(mode=mode, operator_name=OPERATOR), words.get(mode, mode))
+
+    def software_stop(self, active: bool) -> Answer:
+        """Says it twice: latched on the topic, which reaches an actor that is restarting, and as a call, which is answered."""
+        self._stop_topic.publish(Bool(data=active))
+        answer = self._call(
+            self._software_stop, SetBool.Request(data=active), "Software stop" if active else "Software stop cleared"
+        )
+        if not answer.ok and active:
+            return Answer(
+                False, f"{answer.message} The stop stays published for when it comes back; use the hardware's own stop now."
+            )
+        return answer
+
+    def resolve_help(self, answer: str, operator: str) -> Answer:
+        request = srv.ResolveHelp.Request(id=self.view.open_help_id or 0, answer=answer, operator_name=operator)
+        return self._call(self._resolve_help, request, f"Help answered: {answer}")
+
+    def label(self, segment: int, success: bool) -> Answer:
+        request = srv.Label.Request(segment=segment, succeeded=success, operator_name=OPERATOR)
+        answer = self._call(self._label, request, f"Attempt {segment} relabelled as {'success' if success else 'failure'}")
+        if answer.ok:
+            self.view.relabel(segment, success)
+        return answer
+
+    def _call(self, client: Any, request: Any, note: str) -> Answer:
+        """Call a service and wait for its answer. What was granted goes into the page's journal."""
+        if not client.service_is_ready():
+            return Answer(False, f"No actor answers on {client.srv_name}: it is not running, or has another ROS_DOMAIN_ID.")
+        done = threading.Event()
+        future = client.call_async(request)
+        future.add_done_callback(lambda _: done.set())
+        if not done.wait(ANSWER_TIMEOUT_S):
+            client.remove_pending_request(future)
+            return Answer(False, f"The actor has not answered on {client.srv_name} within {ANSWER_TIMEOUT_S:g} s.")
+        response = future.result()
+        if response.success:
+            self.view.on_command(note)
+        return Answer(bool(response.success), response.message)
+
+
+def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
+    """Serve the page until `stop`. Raises DashboardError when the port cannot be opened."""
+    listener = open_port(config.dashboard.host, config.dashboard.port)
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    with middleware():
+        node = DashboardNode(config, folder, RunView(config, f"runs/{folder.root.name}"))
+        server = make_server(create_app(node, config.dashboard.host))
+        web = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
+        with spinning(node):
+            web.start()
+            write_json(folder.root / "dashboard_status.json", {"url": url})
+            log.info("the page is at %s", url)
+            while not stop.wait(0.5) and web.is_alive():
+                pass
+            server.should_exit = True
+            web.join(timeout=3.0)
+    if not stop.is_set():
+        raise RuntimeError(f"the web server on {url} has ended by itself")
+    return EXIT_DONE
+
+
+def main(argv: list[str] | None = None) -> int:
+    configure_logging()
+    stop = stop_event_from_signals()
+    try:
+        return run(*parse_run(argv, __doc__.splitlines()[0]), stop)
+    except Exception as error:
+        text = clear_message(error)
+        if text is None:
+            raise
+        print(f"dashboard: {text}", file=sys.stderr)
+        return EXIT_REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

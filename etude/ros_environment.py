@@ -41,6 +41,11 @@ def is_system_ros(environ: Mapping[str, str] | None = None) -> bool:
     return bool((os.environ if environ is None else environ).get("ROS_DISTRO"))
 
 
+def holds_wheels() -> bool:
+    """Whether this interpreter's environment has the ROS 2 wheels."""
+    return any(_site_packages(Path(sys.prefix)).glob("ros_rclpy*.dist-info"))
+
+
 def is_ready(environ: Mapping[str, str] | None = None) -> bool:
     return (os.environ if environ is None else environ).get(READY) == str(REPOSITORY)
 

@@ -351,6 +351,8 @@ class ControlLoop:
     def _apply(self, event: practice.Event) -> None:
         """Advance the practice machine and tell whoever waits for it about opened and cancelled help requests."""
         before, self._state = self._state, practice.advance(self._state, event)
+        if self._state.mode is not before.mode:
+            self._snapshot_due_s = 0.0
         if self._state.help_id != before.help_id:
             self._progress.help_requests += 1
             self._tell_help(self._state.help_reason, MEANWHILE, is_open=True)

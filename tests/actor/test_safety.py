@@ -62,7 +62,7 @@ def test_from_any_action_and_any_state_every_limit_holds(action, tcp, stamp_s, f
                 assert delta_m[axis] >= -EPS
 
 
-@given(arrays(np.float32, 5, elements=st.floats(-0.4, 0.4, width=32)))
+@given(arrays(np.float32, 5, elements=st.floats(-0.375, 0.375, width=32)))
 def test_a_harmless_action_passes_unchanged_and_without_reasons(action):
     safe, reasons = filtered(action)
     assert reasons == ()

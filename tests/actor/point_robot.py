@@ -83,7 +83,7 @@ class PointPolicy:
         self.ready = True
         self.version = 3
         self.weight_age_s = 0.5
-        self.delay_s = 0.0
+        self.delay_s = 0.001
         self.explored: list[bool] = []
 
     def act(self, observation, phase: str, explore: bool) -> np.ndarray:
@@ -120,7 +120,7 @@ def point_config(**changes) -> RunConfig:
             "backward": {"instruction": "go left", "max_steps": 12},
             "cameras": [],
         },
-        "robot": {"name": "point", "pace": "free", "control_rate_hz": 50.0},
+        "robot": {"name": "point", "pace": "free", "control_rate_hz": 50.0, "safety": {"max_translation_per_step_m": STEP_M}},
         "recipe": {"name": "test", "reward": {"kind": "environment"}, "reset": {}, "help": {}},
         "observation": "state",
         "evaluation": {"interval_episodes": 0},

@@ -1,0 +1,80 @@
+"""`etude demo record|list` and `etude evaluate`: what they print and write, and their errors."""
+
+from __future__ import annotations
+
+import pytest
+from point_robot import PointRobot, point_config
+
+from actor import commands
+from etude.config import ConfigError
+from etude.episodes.store import EpisodeStore
+
+
+@pytest.fixture
+def point(monkeypatch, tmp_path):
+    """Commands act on the point robot, and data lives in a temporary folder."""
+    monkeypatch.setenv("ETUDE_DATA", str(tmp_path))
+    monkeypatch.setattr(commands, "task_config", lambda *_: point_config())
+    monkeypatch.setattr("actor.robots.make_robot", lambda config, seed: PointRobot())
+    return tmp_path
+
+
+def test_record_writes_a_store_that_list_shows(point, capsys):
+    assert commands.demo_record(["--task", "point", "--count", "2", "--observation", "state"]) == 0
+    folder = point / "demonstrations" / "point-state" / "demos"
+    with EpisodeStore.open(folder) as store:
+        assert len(store.segments()) == 4
+        assert store.metadata["source"] == "scripted expert"
+    assert commands.demo_list([]) == 0
+    out = capsys.readouterr().out
+    assert "point-state/demos: 2 forward, 2 backward" in out
+
+
+def test_existing_demonstrations_are_never_overwritten_by_accident(point):
+    arguments = ["--task", "point", "--count", "1"]
+    commands.demo_record(arguments)
+    with pytest.raises(commands.CommandError, match="--force"):
+        commands.demo_record(arguments)
+    assert commands.demo_record([*arguments, "--force"]) == 0
+
+
+def test_an_interrupted_recording_leaves_nothing_behind(point, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PointRobot, "expert_action", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        commands.demo_record(["--task", "point", "--count", "1"])
+    assert not any((point / "demonstrations" / "point-state").iterdir())
+
+
+def test_an_empty_list_says_how_to_record(point, capsys):
+    assert commands.demo_list([]) == 0
+    assert "etude demo record" in capsys.readouterr().out
+
+
+def test_a_damaged_store_is_reported_and_the_others_are_listed(point, capsys):
+    commands.demo_record(["--task", "point", "--count", "1"])
+    broken = point / "demonstrations" / "old" / "demos"
+    broken.mkdir(parents=True)
+    (broken / "store.json").write_text("{")
+    assert commands.demo_list([]) == 1
+    captured = capsys.readouterr()
+    assert "point-state/demos" in captured.out and "old/demos" in captured.err
+
+
+def test_an_unknown_task_names_a_known_one():
+    with pytest.raises(ConfigError, match="slide"):
+        commands.demo_record(["--task", "slid"])
+
+
+def test_a_missing_policy_folder_says_where_policies_are(tmp_path):
+    with pytest.raises(commands.CommandError, match="runs/<name>/policy"):
+        commands.evaluate_command(["--policy", str(tmp_path / "nothing")])
+
+
+@pytest.mark.parametrize("command", [commands.demo_record, commands.demo_list, commands.evaluate_command])
+def test_help_shows_examples(command, capsys):
+    with pytest.raises(SystemExit):
+        command(["--help"])
+    assert "example" in capsys.readouterr().out

@@ -78,9 +78,13 @@ def page(browser, served: Served) -> Iterator:
 
 def wait_until(condition, timeout_s: float = 5.0) -> None:
     deadline = time.monotonic() + timeout_s
-    while not condition():
+    while not condition():  # the page's own wait_for_function is refused by its content policy
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def drawn(page, canvas: str) -> int:
+    return int(page.get_attribute(canvas, "data-pictures") or 0)
 
 
 def test_an_empty_page_says_what_to_do(page) -> None:
@@ -95,9 +99,7 @@ def test_pictures_arrive_and_go_on_arriving(page, served: Served) -> None:
     for number in range(6):
         for camera, size in (("beauty", (320, 200)), ("front", (64, 64))):
             served.view.on_image(camera, picture(*size, number))
-        wanted = number + 1
-        page.wait_for_function(f"document.getElementById('beauty').dataset.pictures >= {wanted}")
-        page.wait_for_function(f"document.querySelector('canvas[data-camera=front]').dataset.pictures >= {wanted}")
+        wait_until(lambda: min(drawn(page, "#beauty"), drawn(page, "canvas[data-camera=front]")) > number)  # noqa: B023
     assert page.evaluate("document.getElementById('beauty').width") == 320
     assert page.problems == []
 
@@ -192,12 +194,16 @@ def test_nothing_overlaps_or_hangs_over_the_edge(page, served: Served, width: in
     page.set_viewport_size({"width": width, "height": height})
     fill_history(served.view)
     served.view.on_help(example_help())
-    served.view.on_status(example_status(mode=Mode.AWAITING_HELP, message="The block has left the table.", holding=("stale camera",)))
+    served.view.on_status(
+        example_status(mode=Mode.AWAITING_HELP, message="The block has left the table.", holding=("stale camera",))
+    )
     page.wait_for_selector("#notice-help:visible")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     overlaps = page.evaluate("""() => {
-      const boxes = [...document.querySelectorAll('.card, .notice:not([hidden])')].map((e) => [e.className, e.getBoundingClientRect()]);
-      const hit = ([, a], [, b]) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
-      return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => hit(a, b)).map((b) => `${a[0]} × ${b[0]}`));
+      const seen = [...document.querySelectorAll('.card, .notice:not([hidden])')];
+      const boxes = seen.map((e) => ({ name: e.className, ...e.getBoundingClientRect().toJSON() }));
+      const hit = (a, b) =>
+        a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+      return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => hit(a, b)).map((b) => `${a.name} × ${b.name}`));
     }""")
     assert overlaps == []

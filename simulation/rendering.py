@@ -5,6 +5,7 @@ Separate because the backend must be chosen before `mujoco` is imported anywhere
 
 from __future__ import annotations
 
+import atexit
 import ctypes.util
 import os
 import sys
@@ -13,35 +14,43 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from etude.config import ConfigError
+
 if TYPE_CHECKING:
     import mujoco
 
-PACKAGES = "libegl1 libgl1 libgl1-mesa-dri libosmesa6"
+REMEDY = (
+    "Install OpenGL libraries (apt-get install libegl1 libgl1 libgl1-mesa-dri libosmesa6), or set MUJOCO_GL to egl or osmesa. "
+    "observation=state with MUJOCO_GL=disable needs none."
+)
 POLICY_GROUP = 3
 """Geoms of this group are drawn only for policy cameras (plain materials)."""
 BEAUTY_GROUP = 4
 """Geoms of this group are drawn only in pictures for people (textures, floor)."""
 
 
-class RenderingError(RuntimeError):
+class RenderingError(ConfigError):
     """No picture can be drawn on this machine; the message names the system packages to install."""
 
 
 def choose_backend() -> str:
-    """Set and return ``MUJOCO_GL``: what the environment says, else egl, else osmesa. Must run before mujoco is imported.
+    """Set ``MUJOCO_GL`` (unless it is set) to egl, else osmesa, else disable; then import mujoco, which reads it once.
 
-    Only looks for the libraries; whether a context can be created shows when the first picture is drawn.
+    With ``disable`` everything but pictures works. Returns the choice: ``egl``, ``osmesa``, ``glfw`` or ``disable``.
+
+    Raises:
+        RenderingError: the backend that the environment asks for cannot be loaded.
     """
     # Mesa's software rasteriser would start a thread per core; for tiny pictures that is slower, and it disturbs the learner.
     os.environ.setdefault("LP_NUM_THREADS", "0")
-    chosen = os.environ.get("MUJOCO_GL", "").lower()
-    if not chosen:
+    if not os.environ.get("MUJOCO_GL") and sys.platform.startswith("linux"):
         found = [name for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")) if ctypes.util.find_library(library)]
-        chosen = found[0] if found else ""
-        if sys.platform.startswith("linux") and chosen:
-            os.environ["MUJOCO_GL"] = chosen
-            os.environ.setdefault("PYOPENGL_PLATFORM", chosen)
-    return chosen or "none"
+        os.environ["MUJOCO_GL"] = found[0] if found else "disable"
+    try:
+        import mujoco  # noqa: F401
+    except (RuntimeError, ImportError, AttributeError, OSError) as error:
+        raise RenderingError(f"MuJoCo cannot load {_how()}: {error}. {REMEDY}") from error
+    return os.environ.get("MUJOCO_GL", "glfw")
 
 
 class Pictures:
@@ -54,6 +63,7 @@ class Pictures:
         self._model = model
         self._renderers: dict[tuple[int, int, int, bool], Any] = {}
         self._lock = threading.Lock()
+        atexit.register(self.close)  # contexts must go before the interpreter unloads the GL bindings
 
     def draw(self, data: "mujoco.MjData", camera: str, height: int, width: int, *, beauty: bool = False) -> np.ndarray:
         """uint8 RGB ``(height, width, 3)``. `beauty` adds shadows, textures and antialiasing (slow).
@@ -77,6 +87,7 @@ class Pictures:
                 if thread == threading.get_ident():
                     renderer.close()
             self._renderers.clear()
+        atexit.unregister(self.close)
 
     def _create(self, height: int, width: int, beauty: bool) -> Any:
         import mujoco
@@ -89,11 +100,7 @@ class Pictures:
         try:
             return mujoco.Renderer(self._model, height, width)
         except Exception as error:  # mujoco raises many kinds here, all with the same remedy
-            raise RenderingError(
-                f"MuJoCo cannot draw pictures with MUJOCO_GL={os.environ.get('MUJOCO_GL', '(unset)')}: {error}. "
-                f"Install OpenGL libraries: apt-get install {PACKAGES}; or choose MUJOCO_GL=egl or MUJOCO_GL=osmesa; "
-                "observation=state needs no pictures."
-            ) from error
+            raise RenderingError(f"MuJoCo cannot draw pictures with {_how()}: {error}. {REMEDY}") from error
 
     @staticmethod
     def _options(beauty: bool) -> "mujoco.MjvOption":
@@ -103,6 +110,10 @@ class Pictures:
         options.geomgroup[:] = (1, 1, 1, not beauty, beauty, 0)
         options.sitegroup[:] = 0
         return options
+
+
+def _how() -> str:
+    return f"MUJOCO_GL={os.environ.get('MUJOCO_GL', '(unset)')}"
 
 
 def _plain(scene: "mujoco.MjvScene") -> None:

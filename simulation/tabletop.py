@@ -5,19 +5,16 @@ The one class that joins robot, controller, scene and rendering; everything abov
 
 from __future__ import annotations
 
-from simulation.rendering import BEAUTY_GROUP, POLICY_GROUP, Pictures, choose_backend
+import mujoco
+import numpy as np
 
-choose_backend()  # before mujoco is imported
-
-import mujoco  # noqa: E402
-import numpy as np  # noqa: E402
-
-from etude.config import ConfigError  # noqa: E402
-from etude.specs import IMAGE_PREFIX, PHASES, ActionSpec, Observation, ObservationSpec  # noqa: E402
-from simulation import panda  # noqa: E402
-from simulation.controller import EndEffectorController  # noqa: E402
-from simulation.scenes import make_scene  # noqa: E402
-from simulation.scenes.base import STEP_M, Intent, Scene, Tool  # noqa: E402
+from etude.config import ConfigError
+from etude.specs import IMAGE_PREFIX, PHASES, ActionSpec, Observation, ObservationSpec
+from simulation import panda
+from simulation.controller import EndEffectorController
+from simulation.rendering import BEAUTY_GROUP, POLICY_GROUP, Pictures
+from simulation.scenes import make_scene
+from simulation.scenes.base import STEP_M, Intent, Scene, Tool
 
 _SCALE = {"x": STEP_M, "y": STEP_M, "z": STEP_M, "yaw": 0.2, "gripper": 1.0}
 _NOISE_MEMORY = 0.6
@@ -159,11 +156,16 @@ class Tabletop:
     # --- pictures -------------------------------------------------------------------------------------------------
 
     def render(self, camera: str, height: int, width: int) -> np.ndarray:
-        """uint8 ``(height, width, 3)``; ``"front"`` and ``"wrist"`` as the policy sees them; ``"overview"`` shows the whole scene, ``"beauty"``
-        the same with textures and soft shadows (about a second on a CPU)."""
-        return self._pictures.draw(
-            self.data, "beauty" if camera == "overview" else camera, height, width, beauty=camera == "beauty"
-        )
+        """uint8 ``(height, width, 3)``. ``"front"`` and ``"wrist"`` are drawn as the policy sees them, ``"overview"`` shows the
+        whole scene, ``"beauty"`` the same with textures and soft shadows (about half a second on a CPU).
+
+        Raises:
+            ConfigError: no such camera.
+        """
+        if camera not in ("front", "wrist", "overview", "beauty"):
+            raise ConfigError(f"scene {self.scene.name!r} has no camera {camera!r}; it has front, wrist, overview and beauty")
+        source = "beauty" if camera == "overview" else camera
+        return self._pictures.draw(self.data, source, height, width, beauty=camera == "beauty")
 
     def close(self) -> None:
         self._pictures.close()
@@ -171,12 +173,8 @@ class Tabletop:
 
 # Three nearby lamps that cast shadows give soft edges in pictures for people; policy cameras draw no shadows.
 _LIGHTS = "\n    ".join(
-    f'<light directional="true" pos="{0.4 + x} {y} 2" dir="{-x} {-y} -2" diffuse="{brightness}" specular="0.12 0.12 0.12" castshadow="true"/>'
-    for x, y, brightness in (
-        (0.55, -0.55, "0.185 0.178 0.165"),
-        (0.75, -0.40, "0.185 0.178 0.165"),
-        (0.62, -0.72, "0.185 0.178 0.165"),
-    )
+    f'<light directional="true" pos="{0.4 + x} {y} 2" dir="{-x} {-y} -2" diffuse="0.185 0.178 0.165" specular="0.12 0.12 0.12"/>'
+    for x, y in ((0.55, -0.55), (0.75, -0.40), (0.62, -0.72))
 )
 
 

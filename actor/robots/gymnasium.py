@@ -96,8 +96,9 @@ class GymnasiumRobot:
         self._env.close()
 
     def _make(self, observation: str) -> gymnasium.Env:
+        options: dict[str, Any] = {"render_mode": "rgb_array"} if observation == "pixels" else {}
         try:
-            return gymnasium.make(self._id, **({"render_mode": "rgb_array"} if observation == "pixels" else {}))
+            return gymnasium.make(self._id, **options)
         except gymnasium.error.DependencyNotInstalled as error:
             raise ConfigError(f"environment {self._id!r} needs a package that is not installed: {error}") from error
         except (gymnasium.error.Error, ModuleNotFoundError) as error:

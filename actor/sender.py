@@ -191,8 +191,8 @@ class StepSender:
         oldest = self._outbox.first_pending()
         if oldest is not None and self._learner_id and self._received + 1 < oldest:
             return (
-                f"the learner asks for step {self._received + 1} of {who}, which an earlier learner has stored: its episode store "
-                f"was replaced. Restore it, or move outbox {where} aside and start the actor again"
+                f"the learner asks for step {self._received + 1} of {who}, which an earlier learner has stored: its store was "
+                f"replaced. Restore it, or move outbox {where} aside and start the actor again"
             )
         return ""
 

@@ -23,6 +23,7 @@ from etude.specs import ActionSpec, ObservationSpec
 from etude.step import Source, Step
 
 MAX_CHUNK_STEPS = 100
+_Layout = tuple[tuple[str, tuple[int, ...], str], ...]  # (name, shape, dtype name) of every array
 _INTEGERS = (
     "sequence",
     "stamp_ns",
@@ -221,14 +222,13 @@ def encode_segment(segment: Segment, observation_spec: ObservationSpec, action_s
             chunk = array[start : start + steps]
             if len(chunk) < steps:  # zarr's chunks all have one size
                 chunk = np.concatenate([chunk, np.zeros((steps - len(chunk), *chunk.shape[1:]), chunk.dtype)])
-            chunk_name = ".".join(["c", str(start // steps)] + ["0"] * (array.ndim - 1))
-            files[f"{name}/{chunk_name}"] = compress(np.ascontiguousarray(chunk))
+            files[f"{name}/{_chunk_name(start // steps, array.ndim)}"] = compress(np.ascontiguousarray(chunk))
     return files
 
 
 @lru_cache(maxsize=512)
-def _metadata_files(layout: tuple[tuple[str, tuple[int, ...], str], ...]) -> dict[str, bytes]:
-    """The zarr.json files of a group with arrays of `layout` (name, shape, dtype name)."""
+def _metadata_files(layout: _Layout) -> dict[str, bytes]:
+    """The zarr.json files of a group with arrays of `layout`."""
     store: dict[str, Any] = {}
     group = zarr.create_group(store=MemoryStore(store), zarr_format=3)
     for name, shape, dtype in layout:
@@ -242,25 +242,23 @@ def _metadata_files(layout: tuple[tuple[str, tuple[int, ...], str], ...]) -> dic
 
 def read_segment(info: SegmentInfo, observation_spec: ObservationSpec, action_spec: ActionSpec) -> Segment:
     """Read the group at ``info.path``. Raises ValueError, KeyError or OSError when it is not what `encode_segment` wrote."""
-    group = zarr.open_group(str(info.path), mode="r")
-    floats = np.asarray(_array(group, "floats")[...], np.float32)
-    integers = np.asarray(_array(group, "integers")[...])
+    assert info.path is not None
     columns = {"floats": _float_columns(observation_spec, action_spec), "integers": list(_INTEGERS)}
-    if group.attrs["columns"] != columns:
+    attributes = json.loads((info.path / "zarr.json").read_bytes())["attributes"]
+    if attributes["columns"] != columns:
         raise ValueError("its columns are not those of the store's specifications")
-    if floats.shape != (info.length, len(columns["floats"])) or integers.shape != (info.length, len(_INTEGERS)):
-        raise ValueError(f"its arrays have {floats.shape} and {integers.shape} elements, expected {info.length} rows")
-    observation: dict[str, np.ndarray] = {}
-    for key in observation_spec.image_keys:
-        image = np.asarray(_array(group, key)[...])
-        height, width, _ = observation_spec.shapes()[key][0]
-        if image.shape != (info.length, height, width, 3) or image.dtype != np.uint8:
-            raise ValueError(f"{key} is {image.dtype}{image.shape}, expected uint8({info.length}, {height}, {width}, 3)")
-        observation[key] = image
+    layout = (
+        ("floats", (info.length, len(columns["floats"])), "float32"),
+        ("integers", (info.length, len(_INTEGERS)), "int64"),
+        *((key, (info.length, *observation_spec.shapes()[key][0]), "uint8") for key in observation_spec.image_keys),
+    )
+    arrays = {name: _read_array(info.path, layout, name, shape, dtype) for name, shape, dtype in layout}
+    floats, integers = arrays.pop("floats"), arrays.pop("integers")
+    observation = arrays
     widths = np.cumsum([observation_spec.state_dim, action_spec.dim, action_spec.dim, 1])
     state, action, policy_action, reward, probability = (np.ascontiguousarray(part) for part in np.split(floats, widths, axis=1))
     column = {name: np.ascontiguousarray(integers[:, i]) for i, name in enumerate(_INTEGERS)}
-    judges: Any = group.attrs["judges"]
+    judges = attributes["judges"]
     return Segment(
         info=info,
         observation={"state": state, **observation},
@@ -300,8 +298,25 @@ def _float_columns(observation_spec: ObservationSpec, action_spec: ActionSpec) -
     ]
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array:
-    array = group[name]
-    if not isinstance(array, zarr.Array):
-        raise ValueError(f"{name} is a group, expected an array")
+def _read_array(root: Path, layout: _Layout, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """One array of the group at `root`; every chunk must be there (zarr itself would read a missing one as zeros)."""
+    steps = min(shape[0], MAX_CHUNK_STEPS)
+    chunks = [root / name / _chunk_name(i, len(shape)) for i in range(-(-shape[0] // steps))]
+    missing = [chunk.name for chunk in chunks if not chunk.exists()]
+    if missing:
+        raise ValueError(f"{name} lacks its chunk file {missing[0]}")
+    if (root / name / "zarr.json").read_bytes() == _metadata_files(layout)[f"{name}/zarr.json"]:
+        # exactly our own encoding: 10 times faster than through zarr, which matters when a long run is resumed
+        decode = _COMPRESSOR.decode if dtype == "uint8" else bytes
+        parts = [np.frombuffer(decode(chunk.read_bytes()), dtype).reshape(steps, *shape[1:]) for chunk in chunks]
+        array = (parts[0] if len(parts) == 1 else np.concatenate(parts))[: shape[0]]
+    else:
+        stored = zarr.open_array(str(root / name), mode="r")
+        array = np.asarray(stored[...])
+    if array.shape != shape or array.dtype != np.dtype(dtype):
+        raise ValueError(f"{name} is {array.dtype}{array.shape}, expected {dtype}{shape}")
     return array
+
+
+def _chunk_name(number: int, dimensions: int) -> str:
+    return ".".join(["c", str(number), *["0"] * (dimensions - 1)])

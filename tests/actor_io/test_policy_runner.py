@@ -1,4 +1,4 @@
-"""An exported policy flies only when it is whole: wrong, torn or non-finite input is refused and the last good version goes on."""
+"""An exported policy flies only when it is whole: wrong, torn or non-finite input is refused, the last good version flies."""
 
 from __future__ import annotations
 

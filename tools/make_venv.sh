@@ -18,7 +18,8 @@ elif [ -d .venv ] && [ "$(cat .venv/etude-ros-mode 2>/dev/null || echo wheels)" 
 fi
 if [ ! -x .venv/bin/pip ]; then
   echo "Making .venv with $("$python" -V) ..."
-  "$python" -m venv .venv
+  # a system rclpy, colcon and launch stand on system Python packages (lark, empy, catkin_pkg)
+  "$python" -m venv $([ "$mode" = system ] && echo --system-site-packages) .venv
 fi
 echo "$mode" >.venv/etude-ros-mode
 

@@ -51,8 +51,8 @@ def read_json(path: Path) -> Row:
 
 
 def evaluation_series(evaluations: list[Row], phase: str) -> list[Row]:
-    """The evaluations of one direction in order of practice time (``time_s``)."""
-    return sorted((row for row in evaluations if row.get("phase") == phase), key=lambda row: row.get("time_s", 0.0))
+    """The evaluations of one direction in order of time."""
+    return sorted((row for row in evaluations if row.get("phase") == phase), key=_minutes)
 
 
 def minutes_to(evaluations: list[Row], goal: float = REACHED, phase: str = "forward") -> tuple[float | None, float | None]:
@@ -62,8 +62,8 @@ def minutes_to(evaluations: list[Row], goal: float = REACHED, phase: str = "forw
     """
     series = evaluation_series(evaluations, phase)
     reached = [_rate(row) >= goal for row in series]
-    first = next((series[i]["time_s"] / 60 for i in range(len(series)) if reached[i]), None)
-    confirmed = next((series[i]["time_s"] / 60 for i in range(len(series) - 1) if reached[i] and reached[i + 1]), None)
+    first = next((_minutes(series[i]) for i in range(len(series)) if reached[i]), None)
+    confirmed = next((_minutes(series[i]) for i in range(len(series) - 1) if reached[i] and reached[i + 1]), None)
     return _rounded(confirmed), _rounded(first)
 
 
@@ -72,8 +72,7 @@ def summarise(folder: RunFolder) -> Row:
     config = build(RunConfig, read_yaml(folder.config), str(folder.config))
     evaluations = read_json_lines(folder.evaluations)
     status = read_json(folder.root / "actor_status.json")
-    learner_rows = read_json_lines(folder.metrics("learner"))
-    learner = learner_rows[-1] if learner_rows else {}
+    learner = read_json(folder.root / "learner_status.json")
     confirmed, first = minutes_to(evaluations)
     supervisor = read_json(folder.root / "supervisor.json")
     true_positives, false_positives, _, false_negatives = (
@@ -87,12 +86,12 @@ def summarise(folder: RunFolder) -> Row:
         "observation": config.observation,
         "reward": config.recipe.reward.kind,
         "seed": config.seed,
-        "minutes": _rounded(status.get("run_time_s", 0.0) / 60),
-        "practice_minutes": _rounded(status.get("practice_time_s", 0.0) / 60),
+        "minutes": _rounded((status.get("run_time_s") or 0.0) / 60),
+        "practice_minutes": _rounded((status.get("practice_time_s") or 0.0) / 60),
         "wall_minutes_total": _rounded(supervisor["wall_s"] / 60) if "wall_s" in supervisor else None,
         "preparation_s": supervisor.get("preparation_s"),
         "env_steps": status.get("env_steps"),
-        "learner_updates": int(learner["updates"]) if "updates" in learner else None,
+        "learner_updates": learner.get("updates"),
         **_ends(evaluations),
         "evaluation_episodes": config.evaluation.episodes,
         "minutes_to_85": confirmed,
@@ -131,7 +130,7 @@ def write_summary(folder: RunFolder) -> Row:
 
 
 def draw_learning_curve(folder: RunFolder, out: Path) -> None:
-    """Success over minutes of practice: evaluations of both directions with Wilson bands, practice itself, help requests as ticks."""
+    """Success over minutes of practice: evaluations with Wilson bands, practice itself, help requests as ticks."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -145,18 +144,17 @@ def draw_learning_curve(folder: RunFolder, out: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(8.4, 4.8), dpi=130, layout="constrained")
     for phase in PHASES:
         series = evaluation_series(evaluations, phase)
-        minutes = [row["time_s"] / 60 for row in series]
+        minutes = [_minutes(row) for row in series]
         bands = [wilson_interval(row["successes"], row["episodes"]) for row in series]
         axes.fill_between(minutes, [b[0] for b in bands], [b[1] for b in bands], color=colours[phase], alpha=0.15, linewidth=0)
         axes.plot(minutes, [_rate(row) for row in series], "o-", color=colours[phase], label=f"{phase}, evaluated", linewidth=2)
-        practice = [(row["time_s"] / 60, row[f"success_{phase}"]) for row in actor_rows if f"success_{phase}" in row]
-        practice = [(x, y) for x, y in practice if not math.isnan(y)]
+        practice = [(_minutes(row), row[f"success_{phase}"]) for row in actor_rows if row.get(f"success_{phase}") is not None]
         if practice:
             x, y = zip(*practice, strict=True)
             axes.plot(x, y, "-", color=colours[phase], alpha=0.55, linewidth=1, label=f"{phase}, last 20 while practising")
     axes.axhline(REACHED, color="#888888", linewidth=1, linestyle=":")
     if help_rows:
-        ticks = [row["time_s"] / 60 for row in help_rows if "time_s" in row]
+        ticks = [_minutes(row) for row in help_rows]
         axes.plot(
             ticks,
             [0.0] * len(ticks),
@@ -195,6 +193,11 @@ def _ends(evaluations: list[Row]) -> Row:
         interval = None if after is None else wilson_interval(after["successes"], after["episodes"])
         ends[f"{phase}_success_interval"] = None if interval is None else [round(bound, 4) for bound in interval]
     return ends
+
+
+def _minutes(row: Row) -> float:
+    """Minutes since practice began, evaluations and help requests included."""
+    return float(row.get("run_time_s", row.get("time_s", 0.0)) or 0.0) / 60
 
 
 def _rate(row: Row) -> float:

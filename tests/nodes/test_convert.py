@@ -6,17 +6,17 @@ import math
 
 import numpy as np
 import pytest
-from etude_nodes import convert
-from etude_nodes.weights import split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from etude.status import HelpRequest, Mode, PracticeStatus, SuccessRate
 from etude.step import Source, Step
+from etude_nodes import convert
+from etude_nodes.weights import split
 
 pytest.importorskip("rclpy")
-from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
+from rclpy.serialization import deserialize_message, serialize_message
 
 floats = st.floats(-1, 1, width=32)
 counts = st.integers(0, 2**63)
@@ -118,7 +118,15 @@ rates = st.builds(SuccessRate, st.integers(0, 20), st.integers(0, 20), st.intege
 
 
 @settings(max_examples=30)
-@given(st.sampled_from(Mode), rates, rates, counts, floats, st.text("ab ", max_size=5), st.lists(st.text("ab ", max_size=5), max_size=3))
+@given(
+    st.sampled_from(Mode),
+    rates,
+    rates,
+    counts,
+    floats,
+    st.text("ab ", max_size=5),
+    st.lists(st.text("ab ", max_size=5), max_size=3),
+)
 def test_a_status_survives_the_wire(mode, forward, backward, number, value, text, holding) -> None:
     status = PracticeStatus(
         mode=mode,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from etude_nodes.weights import Chunk, WeightsAssembler, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from etude_nodes.weights import Chunk, WeightsAssembler, split
 
 
 def chunks_of(version: int, blob: bytes, learner: str = "a", size: int = 4) -> list[Chunk]:

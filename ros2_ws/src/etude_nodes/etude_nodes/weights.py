@@ -111,7 +111,7 @@ class WeightsAssembler:
         blob = b"".join(entry.parts[i] for i in range(chunk.count))
         if len(blob) != chunk.total_bytes or digest(blob) != chunk.blob_sha256:
             return self._refuse(
-                f"weights version {chunk.version} of run {chunk.run_id!r} were corrupted on the way (checksum or length is wrong); "
+                f"weights version {chunk.version} of run {chunk.run_id!r} were corrupted on the way (wrong checksum or length); "
                 "the last good version stays in use and the next one is awaited"
             )
         self._completed_version = chunk.version

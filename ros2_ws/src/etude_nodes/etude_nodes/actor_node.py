@@ -1,0 +1,330 @@
+"""The actor process: `actor.control_loop.ControlLoop` behind ROS topics and services. The node only moves bytes.
+
+The control loop has the main thread; callbacks, publishing of steps (`actor.sender`) and everything that tells people how it goes
+have threads of their own, so that nothing here can make the loop late.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import sys
+import threading
+import time
+
+import numpy as np
+from etude_msgs import msg, srv
+from rclpy.node import Node
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool
+
+from actor.control_loop import Answer, ControlLoop
+from actor.outbox import Outbox
+from actor.policy_runner import PolicyRunner
+from actor.robots import make_robot
+from actor.sender import StepSender
+from etude.cli import clear_message
+from etude.config import RunConfig
+from etude.run_folder import RunFolder
+from etude.status import HelpRequest, PracticeStatus
+from etude.step import Step
+from etude_nodes import convert, qos
+from etude_nodes.policy_inbox import PolicyInbox
+from etude_nodes.process import (
+    EXIT_DONE,
+    EXIT_REFUSED,
+    configure_logging,
+    middleware,
+    parse_run,
+    spinning,
+    stop_event_from_signals,
+)
+from etude_nodes.rehearsal import Rehearsal
+
+log = logging.getLogger("etude.actor_node")
+
+STATUS_PERIOD_S = 0.2
+CAMERA_PERIOD_S = 0.25
+BEAUTY = "beauty"
+BEAUTY_SIZE = (480, 640)
+DRAIN_S = 5.0
+"""On the way out: how long to wait for the learner's acknowledgement. What is not acknowledged stays in the outbox."""
+LEARNER_SILENT_S = 3.0
+STEPS_AHEAD = 24
+"""At the learner's pace: steps made but not yet received, at most; so an old acknowledgement cannot mislead for long."""
+
+
+class LearnerLead:
+    """Whether a simulation at the learner's pace may take its next step, by acknowledgements and emitted steps. Any thread."""
+
+    def __init__(self, last_sequence: int) -> None:
+        self._made = last_sequence
+        self._received = 0
+        self._may_advance = False
+        self._heard_s = -float("inf")
+
+    def made_one(self) -> None:
+        self._made += 1
+
+    def acknowledged(self, received: int, may_advance: bool) -> None:
+        self._received, self._may_advance, self._heard_s = received, may_advance, time.monotonic()
+
+    @property
+    def silent(self) -> bool:
+        return time.monotonic() - self._heard_s > LEARNER_SILENT_S
+
+    def __call__(self) -> bool:
+        return self._may_advance and self._made - self._received < STEPS_AHEAD and not self.silent
+
+
+class ActorNode(Node):
+    """Topics and services of one robot. `serve` connects the control loop, which needs this node's publishers to exist first."""
+
+    def __init__(self, config: RunConfig, outbox: Outbox, inbox: PolicyInbox, cameras: tuple[str, ...]) -> None:
+        super().__init__("actor", namespace=config.robot_namespace)
+        self._config, self._outbox, self._inbox = config, outbox, inbox
+        self.lead = LearnerLead(outbox.last_sequence)
+        name = config.robot_namespace
+        self._steps = self.create_publisher(msg.Step, qos.robot_topic(name, "steps"), qos.STEPS)
+        self._statuses = self.create_publisher(msg.PracticeStatus, qos.robot_topic(name, "practice_status"), qos.latched())
+        self._help = self.create_publisher(msg.HelpRequest, qos.robot_topic(name, "help_request"), qos.latched())
+        self._diagnostics = self.create_publisher(convert.DiagnosticArray, qos.DIAGNOSTICS_TOPIC, qos.DIAGNOSTICS)
+        self._cameras = {
+            camera: self.create_publisher(convert.CompressedImage, qos.camera_topic(name, camera), qos.SENSOR)
+            for camera in dict.fromkeys((*cameras, BEAUTY))
+        }
+        self._sent_pictures: dict[str, np.ndarray] = {}
+        self.sender = StepSender(outbox, self._publish_step)
+
+    def emit(self, step: Step) -> None:
+        """The control loop's way out: never blocks."""
+        self.lead.made_one()
+        self.sender.put(step)
+
+    def serve(self, loop: ControlLoop) -> None:
+        """Subscribe and offer the operator's services, all of which only queue commands for `loop`."""
+        self._loop = loop
+        name = self._config.robot_namespace
+        self.create_subscription(msg.StepAck, qos.robot_topic(name, "steps_ack"), self._on_ack, qos.STEPS_ACK)
+        self.create_subscription(
+            msg.PolicyProgram, qos.POLICY_PROGRAM_TOPIC, lambda m: self._inbox.program(convert.to_bytes(m.data)), qos.latched()
+        )
+        # the subscription's depth covers the largest policy that fits 1 GB of 512 KB chunks; only what arrived is kept
+        self.create_subscription(
+            msg.PolicyWeights,
+            qos.POLICY_WEIGHTS_TOPIC,
+            lambda m: self._inbox.chunk(convert.chunk_from_message(m)),
+            qos.weights(2048),
+        )
+        self.create_subscription(Bool, qos.robot_topic(name, "software_stop"), self._on_stop_topic, qos.SOFTWARE_STOP)
+        self.create_service(SetBool, qos.robot_topic(name, "software_stop"), self._on_stop_service)
+        self.create_service(srv.SetMode, qos.robot_topic(name, "set_mode"), self._on_set_mode)
+        self.create_service(srv.ResolveHelp, qos.robot_topic(name, "resolve_help"), self._on_resolve_help)
+        self.create_service(srv.Label, qos.robot_topic(name, "label"), self._on_label)
+
+    # --- out --------------------------------------------------------------------------------------------------------
+
+    def _publish_step(self, step: Step) -> None:
+        self._steps.publish(convert.step_to_message(step))
+
+    def publish_status(self, status: PracticeStatus) -> None:
+        self._statuses.publish(convert.status_to_message(status, self._config.robot_namespace, self._outbox.actor_id))
+
+    def publish_help(self, request: HelpRequest) -> None:
+        self._help.publish(convert.help_to_message(request, self._config.robot_namespace))
+
+    def publish_diagnostics(self, status: PracticeStatus) -> None:
+        level = "warn" if status.holding or self.lead.silent or self._inbox.refused else "ok"
+        text = status.message or status.mode.value
+        values = {
+            "mode": status.mode.value,
+            "env_steps": status.env_steps,
+            "loop_rate_hz": status.loop_rate_hz,
+            "loop_period_p99_ms": status.loop_period_p99_ms,
+            "missed_deadlines": status.missed_deadlines,
+            "policy_version": status.policy_version,
+            "weight_age_s": status.weight_age_s,
+            "weights_refused": self._inbox.refused,
+            "outbox_pending": status.outbox_pending,
+            "learner_silent": self.lead.silent,
+        }
+        name = f"actor/{self._config.robot_namespace}"
+        self._diagnostics.publish(convert.diagnostics_to_message(self.get_clock().now().to_msg(), name, level, text, values))
+
+    def publish_cameras(self, loop: ControlLoop) -> None:
+        """New pictures as JPEG, of the cameras that somebody watches; nothing is encoded or rendered for nobody."""
+        watched = [camera for camera, publisher in self._cameras.items() if publisher.get_subscription_count()]
+        if not watched:
+            return
+        if BEAUTY in watched:
+            loop.request_render(BEAUTY, *BEAUTY_SIZE)
+        pictures = loop.latest_images()
+        for camera in watched:
+            picture = pictures.get(camera)
+            if picture is None or picture is self._sent_pictures.get(camera):
+                continue
+            self._sent_pictures[camera] = picture
+            self._cameras[camera].publish(convert.jpeg_message(picture, camera, self.get_clock().now().to_msg()))
+
+    # --- in ---------------------------------------------------------------------------------------------------------
+
+    def _on_ack(self, message: msg.StepAck) -> None:
+        if message.actor_id == self._outbox.actor_id:
+            self.lead.acknowledged(message.received_sequence, message.may_advance)
+            self.sender.on_ack(message.received_sequence, message.stored_sequence, message.learner_id)
+        elif not message.actor_id:  # a learner that knows no actor yet
+            self.lead.acknowledged(0, message.may_advance)
+            self.sender.on_ack(0, 0, message.learner_id)
+
+    def _on_stop_topic(self, message: Bool) -> None:
+        self._say("software_stop", self._loop.software_stop(message.data))
+
+    def _on_stop_service(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        response.success, response.message = self._say("software_stop", self._loop.software_stop(request.data))
+        return response
+
+    def _on_set_mode(self, request: srv.SetMode.Request, response: srv.SetMode.Response) -> srv.SetMode.Response:
+        response.success, response.message = self._say(f"set_mode {request.mode}", self._loop.set_mode(request.mode))
+        return response
+
+    def _on_resolve_help(self, request: srv.ResolveHelp.Request, response: srv.ResolveHelp.Response) -> srv.ResolveHelp.Response:
+        answer = self._loop.resolve_help(request.answer, request.operator_name or "an operator")
+        response.success, response.message = self._say("resolve_help", answer)
+        return response
+
+    def _on_label(self, request: srv.Label.Request, response: srv.Label.Response) -> srv.Label.Response:
+        segment = request.segment or max(0, self._loop.status().segment - 1)
+        response.success, response.message = self._say("label", self._loop.label(segment, request.succeeded))
+        return response
+
+    def _say(self, what: str, answer: Answer) -> Answer:
+        self.get_logger().info(f"{what}: {answer.message}")
+        return answer
+
+
+class Teller:
+    """Thread that tells how it goes: status 5 Hz, pictures 4 Hz while watched, diagnostics 1 Hz; it also turns the rehearsal."""
+
+    def __init__(self, node: ActorNode, loop: ControlLoop, inbox: PolicyInbox, rehearsal: Rehearsal) -> None:
+        self._node, self._loop, self._inbox, self._rehearsal = node, loop, inbox, rehearsal
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tell", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=3.0)
+
+    def status(self) -> PracticeStatus:
+        status = self._loop.status()
+        message = self._inbox.complaint() or status.message
+        if not message and self._node.lead.silent and status.policy_version:
+            message = "the learner is silent; steps are kept in the outbox until it is back"
+        return dataclasses.replace(status, outbox_pending=self._node.sender.pending, message=message)
+
+    def _run(self) -> None:
+        due = {"status": 0.0, "cameras": 0.0, "diagnostics": 0.0}
+        while not self._stop.wait(0.05):
+            try:
+                self._turn(due)
+            except Exception:
+                if not self._stop.is_set():
+                    log.exception("telling about the run failed; practice goes on")
+                    self._stop.wait(1.0)
+
+    def _turn(self, due: dict[str, float]) -> None:
+        now = time.monotonic()
+        for request in self._rehearsal.take_help_requests():
+            self._node.publish_help(request)
+        if now >= due["cameras"]:
+            due["cameras"] = now + CAMERA_PERIOD_S
+            self._node.publish_cameras(self._loop)
+        if now >= due["status"]:
+            due["status"] = now + STATUS_PERIOD_S
+            status = self.status()
+            self._node.publish_status(status)
+            self._rehearsal.turn(status)
+            if now >= due["diagnostics"]:
+                due["diagnostics"] = now + 1.0
+                self._node.publish_diagnostics(status)
+
+
+def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
+    """Practise until `stop`, or until the run's minutes are over and evaluated. The process's exit status."""
+    judge = None
+    if config.recipe.reward.kind == "classifier":
+        from reward_classifiers.judge import load_judge
+
+        judge = load_judge(folder.classifier)
+    robot = make_robot(config, config.seed)
+    evaluation_robot = (
+        make_robot(config, config.seed + 1) if config.evaluation.episodes or config.evaluation.interval_episodes else None
+    )
+    outbox = Outbox(folder.outbox / f"{config.robot_namespace}.sqlite")
+    # a restarted actor explores with other random numbers than the one before it
+    policy = PolicyRunner(seed=1_000_003 * config.seed + outbox.last_sequence)
+    inbox = PolicyInbox(policy)
+    rehearsal = Rehearsal(folder, config, stop)
+    with middleware():
+        node = ActorNode(config, outbox, inbox, tuple(robot.observation_spec.cameras))
+        loop = ControlLoop(
+            config,
+            robot,
+            policy,
+            judge,
+            node.emit,
+            first_segment=outbox.last_segment + 1,
+            seed=config.seed,
+            evaluation_robot=evaluation_robot,
+            lead=node.lead,
+            on_help=rehearsal.on_help,
+            on_evaluation=rehearsal.on_evaluation,
+            resume_from=rehearsal.counters,
+        )
+        node.serve(loop)
+        rehearsal.conduct(loop, policy)
+        teller = Teller(node, loop, inbox, rehearsal)
+        with spinning(node):
+            teller.start()
+            try:
+                loop.run(stop)
+            finally:
+                drained = _drain(node.sender)
+                teller.stop()
+                rehearsal.close(teller.status())
+                node.sender.stop()
+                log.info("stopped; %d steps wait in the outbox%s", len(outbox), "" if drained else " for the learner's return")
+    outbox.close()
+    for each in (robot, evaluation_robot):
+        if each is not None:
+            each.close()
+    return EXIT_DONE
+
+
+def _drain(sender: StepSender) -> bool:
+    """Wait a moment for the learner to store what was sent."""
+    deadline = time.monotonic() + DRAIN_S
+    while sender.pending and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not sender.pending
+
+
+def main(argv: list[str] | None = None) -> int:
+    configure_logging()
+    stop = stop_event_from_signals()
+    try:
+        return run(*parse_run(argv, __doc__.splitlines()[0]), stop)
+    except Exception as error:
+        text = clear_message(error)
+        if text is None:
+            raise
+        with contextlib.suppress(OSError):
+            print(f"actor: {text}", file=sys.stderr)
+        return EXIT_REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

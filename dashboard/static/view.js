@@ -78,7 +78,7 @@ function renderCameras(cameras, run) {
     canvas.classList.toggle("stale", age !== null && age > 5);
   }
   element("beauty-empty").hidden = cameras.beauty !== null;
-  text("beauty-empty", `No picture yet. The view appears a few seconds after the actor process has started; if it does not, read ${run.folder}/logs/actor.log.`);
+  text("beauty-empty", `No picture yet. The view appears a few seconds after the actor has started. If it does not, its log says why: ${run.folder}/logs/actor.log`);
 }
 
 // --- parts ----------------------------------------------------------------------------------------------------------
@@ -96,7 +96,8 @@ function stat(id, value, unit, note, bad = false) {
   if (node.dataset.shown !== wanted) {
     node.dataset.shown = wanted;
     node.textContent = value;
-    if (unit) make("span", "", unit, node);
+    node.classList.toggle("none", value === "–");
+    if (unit && value !== "–") make("span", "", unit, node);
   }
   text(`stat-${id}-note`, note);
   node.parentElement.classList.toggle("bad", bad);
@@ -142,7 +143,7 @@ function renderDirection(phase, { run, status: s, attempts }) {
   const host = element(`success-${phase}`);
   if (!host.firstChild) {
     const head = make("div", "head", undefined, host);
-    make("b", "", "–", head);
+    make("b", "none", "–", head);
     make("span", "name", phase === "forward" ? "Forward" : "Backward", head).title = run.instructions[phase];
     make("span", "count", "", head);
     const bar = make("div", "wilson", undefined, host);
@@ -158,10 +159,11 @@ function renderDirection(phase, { run, status: s, attempts }) {
   if (big.firstChild?.data !== shown) {
     big.textContent = shown;
     if (known) make("small", "", "%", big);
+    big.classList.toggle("none", !known);
   }
   const truth = s?.success_truth[phase];
   let count = known ? `${rate.successes} of ${rate.attempts}` : "no attempt yet";
-  if (known && run.reward === "classifier" && truth?.attempts) count += `, truly ${truth.successes}`;
+  if (known && run.reward === "classifier" && truth?.attempts) count += `, in truth ${truth.successes}`;
   host.querySelector(".count").textContent = count;
   host.querySelector(".count").title = known ? `${whole.format(rate.total_attempts)} attempts in all; 95% interval ${percent(rate.low)} to ${percent(rate.high)}` : "";
   const [interval, mark] = host.querySelector(".wilson").children;
@@ -192,8 +194,10 @@ function renderJudge({ run, status: s }) {
   text("judge-empty", "This run is rewarded by the environment's own ground truth; no classifier is involved.");
   if (!learned) return;
   text("judge-note", !s?.judge.outcomes ? (run.simulated ? "compared with the simulator's truth" : "") : `against the truth of ${whole.format(s.judge.outcomes)} attempts`);
-  text("judge-precision", percent(s?.judge.precision ?? null));
-  text("judge-recall", percent(s?.judge.recall ?? null));
+  for (const name of ["precision", "recall"]) {
+    text(`judge-${name}`, percent(s?.judge[name] ?? null));
+    element(`judge-${name}`).classList.toggle("none", (s?.judge[name] ?? null) === null);
+  }
   const probability = s?.judge_probability ?? null;
   text("judge-probability", probability === null ? "–" : probability.toFixed(2));
   judgeStrip.add(probability);
@@ -207,7 +211,7 @@ function renderJournal(journal) {
     host.dataset.shown = wanted;
     host.replaceChildren();
     for (const note of journal) {
-      const row = make("li", note.kind, undefined, host);
+      const row = make("li", `note-${note.kind}`, undefined, host);
       make("time", "", "", row);
       make("i", "", undefined, row);
       make("span", "", note.text, row);
@@ -225,7 +229,8 @@ function renderNotices({ run, actor, status: s, help }) {
   element("notice-help").hidden = !help || s?.mode === "stopped";
   if (help) {
     text("help-reason", help.reason);
-    text("help-meanwhile", help.meanwhile ? `Meanwhile: ${help.meanwhile}` : "");
+    text("help-meanwhile", help.meanwhile);
+    text("help-reset", run.simulated ? "Reset the scene" : "I have reset the scene");
     text("help-age", `Asked ${ago(Math.max(0, Date.now() / 1000 - help.stamp_ns / 1e9))} ago.`);
   }
   element("notice-silent").hidden = !actor.silent;

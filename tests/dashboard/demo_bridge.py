@@ -76,7 +76,7 @@ def example_help(**changes) -> HelpRequest:
         "phase": "forward",
         "stamp_ns": time.time_ns() - 42 * 10**9,
         "env_steps": 6231,
-        "meanwhile": "the arm holds still above the table.",
+        "meanwhile": "Meanwhile the arm holds still above the table.",
         "open": True,
     }
     return HelpRequest(**{**values, **changes})

@@ -154,10 +154,8 @@ def test_pictures_are_asked_for_only_while_somebody_looks(url: str, stand_in: St
         stand_in.beauty.publish(CompressedImage(format="jpeg", data=convert.to_uint8(b"no picture")))
         jpeg = picture(64, 40, 0.0)
         stand_in.beauty.publish(CompressedImage(format="jpeg", data=convert.to_uint8(jpeg)))
-        assert (
-            wait_until(lambda: next((m for _ in range(20) if isinstance(m := live.recv(timeout=5), bytes)), None))
-            == b"\x06beauty" + jpeg
-        )
+        messages = (live.recv(timeout=5) for _ in range(20))
+        assert next(message for message in messages if isinstance(message, bytes)) == b"\x06beauty" + jpeg
     wait_until(lambda: stand_in.beauty.get_subscription_count() == 0)
 
 

@@ -83,6 +83,7 @@ class Tabletop:
         self.expert_noise = expert_noise
         self._noise = np.zeros(3)
         self._pictures = Pictures(self.model)
+        self._frozen: FrozenView | None = None
         self.reset("forward", np.random.default_rng(seed))
 
     # --- state ----------------------------------------------------------------------------------------------------
@@ -167,14 +168,38 @@ class Tabletop:
         source = "beauty" if camera == "overview" else camera
         return self._pictures.draw(self.data, source, height, width, beauty=camera == "beauty")
 
+    def freeze(self) -> "FrozenView":
+        """The scene as it is now, for another thread to draw while this one goes on. The next call overwrites it."""
+        if self._frozen is None:
+            self._frozen = FrozenView(self.model)
+        mujoco.mj_copyData(self._frozen.data, self.model, self.data)
+        return self._frozen
+
     def close(self) -> None:
+        self._pictures.close()
+
+
+class FrozenView:
+    """A copy of a scene's state with renderers of its own: drawing it never waits for, nor delays, the thread that simulates."""
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        self.data = mujoco.MjData(model)
+        self._pictures = Pictures(model)
+
+    def render(self, camera: str, height: int, width: int) -> np.ndarray:
+        """As `Tabletop.render`; always in the same thread."""
+        source = "beauty" if camera == "overview" else camera
+        return self._pictures.draw(self.data, source, height, width, beauty=camera == "beauty")
+
+    def close(self) -> None:
+        """Free the renderers; in the thread that drew."""
         self._pictures.close()
 
 
 # Three nearby lamps that cast shadows give soft edges in pictures for people; policy cameras draw no shadows.
 _LIGHTS = "\n    ".join(
     f'<light directional="true" pos="{0.4 + x} {y} 2" dir="{-x} {-y} -2" diffuse="0.185 0.178 0.165" specular="0.12 0.12 0.12"/>'
-    for x, y in ((0.55, -0.55), (0.75, -0.40), (0.62, -0.72))
+    for x, y in ((0.58, -0.52), (0.67, -0.47), (0.64, -0.58))
 )
 
 
@@ -191,7 +216,7 @@ def world_xml(scene: Scene) -> str:
   <size memory="8M"/>
   <visual>
     <headlight ambient="0.42 0.42 0.42" diffuse="0.26 0.26 0.26" specular="0.05 0.05 0.05"/>
-    <map znear="0.01" zfar="8" shadowclip="1.1"/>
+    <map znear="0.01" zfar="8" shadowclip="2.5"/>
     <quality shadowsize="0"/>
     <global offwidth="960" offheight="960"/>
   </visual>

@@ -9,7 +9,7 @@ import numpy as np
 
 from etude.config import RobotConfig, TaskConfig
 from etude.robot import Reading
-from simulation.tabletop import Tabletop
+from simulation.tabletop import FrozenView, Tabletop
 
 
 class MujocoRobot:
@@ -65,6 +65,10 @@ class MujocoRobot:
 
     def render(self, camera: str, height: int, width: int) -> np.ndarray:
         return self.tabletop.render(camera, height, width)
+
+    def freeze(self) -> FrozenView:
+        """The scene as it is now, for the viewfinder's thread to draw (see actor/viewfinder.py)."""
+        return self.tabletop.freeze()
 
     def close(self) -> None:
         self.tabletop.close()

@@ -70,7 +70,7 @@ class Scene(ABC):
     table_min_m: ClassVar[tuple[float, float]] = (-0.25, -0.45)
     table_max_m: ClassVar[tuple[float, float]] = (0.85, 0.45)
     front: ClassVar[Camera]
-    beauty: ClassVar[Camera] = Camera((1.25, 0.75, 0.62), (0.36, 0.0, 0.17), 40.0)
+    beauty: ClassVar[Camera] = Camera((1.34, 0.82, 0.74), (0.30, 0.0, 0.24), 41.0)
 
     def __init__(self, options: dict[str, float]) -> None:
         for key in options:

@@ -27,7 +27,7 @@ class Drawer(Scene):
     object_names = ("drawer_opening_m", "drawer_velocity_m_s")
     workspace_min_m, workspace_max_m = (0.32, -0.14, 0.06), (0.60, 0.14, 0.20)
     front = Camera((0.80, -0.62, 0.50), (0.48, 0.0, 0.085), 32.0)
-    beauty = Camera((1.12, -0.98, 0.72), (0.38, 0.0, 0.17), 38.0)
+    beauty = Camera((1.22, -1.06, 0.80), (0.34, 0.0, 0.24), 41.0)
 
     def assets_xml(self) -> str:
         return '<material name="cabinet" rgba="0.30 0.36 0.46 1" specular="0.2" shininess="0.3"/>'

@@ -89,7 +89,7 @@ def test_pixels_are_the_environments_picture_at_the_tasks_size():
 
 
 def test_what_cannot_be_used_is_refused_with_the_reason():
-    with pytest.raises(ConfigError, match="needs robot.environment_id"):
+    with pytest.raises(ConfigError, match=r"needs robot\.environment_id"):
         robot(None)
     with pytest.raises(ConfigError, match="no Gymnasium environment 'Pendulm-v1'"):
         robot("Pendulm-v1")

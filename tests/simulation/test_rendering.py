@@ -41,7 +41,7 @@ def test_the_picture_for_people_is_another_one_than_the_policys():
     overview, beauty = tabletop.render("overview", 60, 80), tabletop.render("beauty", 60, 80)
     assert beauty.shape == overview.shape == (60, 80, 3)
     assert np.abs(beauty.astype(int) - overview).mean() > 5
-    with pytest.raises(ConfigError, match="no camera 'side'.*overview"):
+    with pytest.raises(ConfigError, match=r"no camera 'side'.*overview"):
         tabletop.render("side", 60, 80)
     tabletop.close()
 

@@ -125,7 +125,7 @@ def test_a_knob_that_only_passes_through_the_window_is_no_success():
 
 def test_options_change_the_scene_and_unknown_ones_are_refused():
     assert make_scene("slide", {"window_half_width_m": 0.04}).option["window_half_width_m"] == 0.04
-    with pytest.raises(ConfigError, match="window_half_widht_m.*slide.*window_half_width_m"):
+    with pytest.raises(ConfigError, match=r"window_half_widht_m.*slide.*window_half_width_m"):
         make_scene("slide", {"window_half_widht_m": 0.04})
-    with pytest.raises(ConfigError, match="no simulation scene 'drawr'.*drawer"):
+    with pytest.raises(ConfigError, match=r"no simulation scene 'drawr'.*drawer"):
         make_scene("drawr", {})

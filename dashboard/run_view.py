@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import PurePath
 from typing import Any
 
 from dashboard.attempts import AttemptTracker
@@ -116,8 +117,7 @@ class RunView:
     def on_help(self, request: HelpRequest) -> None:
         with self._lock:
             previous, self._help = self._help, request
-            fresh = previous is None or previous.id != request.id
-            if request.open and (fresh or not previous.open):
+            if request.open and (previous is None or previous.id != request.id or not previous.open):
                 self._note("help", f"Help asked: {request.reason}")
                 if self._status is not None:
                     self._help_marks.append(self._status.practice_time_s)
@@ -220,7 +220,7 @@ class RunView:
     def _run(self) -> dict[str, Any]:
         config = self._config
         return {
-            "name": config.name,
+            "name": PurePath(self._folder).name,
             "folder": self._folder,
             "task": config.task.name,
             "robot": config.robot.name,

@@ -1,7 +1,10 @@
 """Takes the pictures of the documentation: the page in headless Chromium, the scene by the simulation's own renderer.
 
-python tools/screenshot.py page --url http://127.0.0.1:8420 --out docs/images
-python tools/screenshot.py scene --config robot_configs/runs/demo.yaml --out docs/images
+Apart from the packages because nothing of the system needs it.
+
+    python tools/screenshot.py                                  # a short run of the demo, its page, and the scene
+    python tools/screenshot.py page --url http://127.0.0.1:8420 # the page of a run that is going on
+    python tools/screenshot.py scene                            # the scene only
 """
 
 from __future__ import annotations
@@ -9,8 +12,17 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Literal
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEMO = REPOSITORY / "robot_configs" / "runs" / "demo.yaml"
+IMAGES = REPOSITORY / "docs" / "images"
+sys.path.insert(0, str(REPOSITORY))
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
@@ -22,7 +34,7 @@ CHROMIUM_ARGUMENTS = [
     "--no-first-run",
     "--hide-scrollbars",
 ]
-VIEWS = {
+VIEWS: dict[str, tuple[Literal["dark", "light"], int, int, float]] = {
     "dashboard-dark": ("dark", 1280, 800, 1.5),
     "dashboard-light": ("light", 1280, 800, 1.5),
     "dashboard-phone": ("dark", 390, 844, 2),
@@ -83,6 +95,52 @@ def take_scene(config_path: Path, overrides: list[str], out: Path, seed: int, st
     print(f"{path}  {path.stat().st_size / 1024:.0f} KB")
 
 
+def take_demo(out: Path, minutes: float, overrides: list[str]) -> None:
+    """Run the demo for `minutes` of practice, take the page's pictures, stop it, and take the scene's."""
+    command = [sys.executable, "-m", "etude", "practice", "run", "--config", str(DEMO), *overrides]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    run = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    assert run.stdout is not None
+    try:
+        url = _wait_for_page(run)
+        _wait_for_practice(run, url, minutes)
+        take_page(url, out, list(VIEWS), full_page=False, seconds=8.0)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGINT)
+            run.communicate(timeout=120)
+    take_scene(DEMO, [], out, seed=0, steps=12)
+
+
+def _wait_for_page(run: subprocess.Popen) -> str:
+    for line in run.stdout or ():
+        print(line, end="", flush=True)
+        if "page:" in line:
+            return line.split("page:")[1].split()[0]
+    raise SystemExit(f"the demo ended (exit status {run.wait()}) before it had a page; the lines above say why")
+
+
+def _wait_for_practice(run: subprocess.Popen, url: str, minutes: float) -> None:
+    """Block until the run has practised for `minutes` and waits for nobody. Shows its progress lines."""
+    import json
+    import threading
+    import urllib.error
+    import urllib.request
+
+    # an unread pipe would stop the run when it is full
+    threading.Thread(target=lambda: [print(line, end="", flush=True) for line in run.stdout or ()], daemon=True).start()
+    while run.poll() is None:
+        time.sleep(2.0)
+        try:
+            with urllib.request.urlopen(f"{url}/api/snapshot", timeout=5) as answer:
+                status = json.load(answer)["status"]
+        except (urllib.error.URLError, TimeoutError):
+            continue  # the page is not up yet
+        if status and status["practice_time_s"] >= 60 * minutes and status["mode"] in ("forward", "backward"):
+            return
+    raise SystemExit(f"the demo ended (exit status {run.returncode}) before its pictures were taken; the lines above say why")
+
+
 def _shrink(path: Path, limit_bytes: int = 400 * 1024) -> None:
     """A repository keeps every version of a picture for ever: reduce the palette when the file is large."""
     from PIL import Image
@@ -97,25 +155,30 @@ def _shrink(path: Path, limit_bytes: int = 400 * 1024) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    page = commands.add_parser("page", help="the running page")
+    commands = parser.add_subparsers(dest="command")
+    demo = commands.add_parser("demo", help="a short run, its page and the scene (the default)")
+    demo.add_argument("--minutes", type=float, default=6.0, help="practice before the pictures are taken")
+    page = commands.add_parser("page", help="the page of a run that is going on")
     page.add_argument("--url", default="http://127.0.0.1:8420")
     page.add_argument("--views", nargs="+", choices=list(VIEWS), default=list(VIEWS))
     page.add_argument("--full-page", action="store_true")
-    page.add_argument("--seconds", type=float, default=3.0, help="How long the page may gather data first.")
+    page.add_argument("--seconds", type=float, default=3.0, help="how long the page may gather data first")
     scene = commands.add_parser("scene", help="the simulated scene")
-    scene.add_argument("--config", type=Path, default=Path("robot_configs/runs/demo.yaml"))
+    scene.add_argument("--config", type=Path, default=DEMO)
     scene.add_argument("--seed", type=int, default=0)
     scene.add_argument("--steps", type=int, default=12)
-    scene.add_argument("overrides", nargs="*", help="key=value for the configuration")
-    for parser_ in (page, scene):
-        parser_.add_argument("--out", type=Path, default=Path("docs/images"))
-    arguments = parser.parse_args()
+    for command in (demo, scene):
+        command.add_argument("overrides", nargs="*", help="key=value for the configuration")
+    for command in (demo, page, scene):
+        command.add_argument("--out", type=Path, default=IMAGES)
+    arguments = parser.parse_args(sys.argv[1:] or ["demo"])
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.command == "page":
         take_page(arguments.url, arguments.out, arguments.views, arguments.full_page, arguments.seconds)
-    else:
+    elif arguments.command == "scene":
         take_scene(arguments.config, arguments.overrides, arguments.out, arguments.seed, arguments.steps)
+    else:
+        take_demo(arguments.out, arguments.minutes, arguments.overrides)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ function renderCameras(cameras, run) {
     for (const name of names) {
       const box = make("div", "camera", undefined, host);
       make("canvas", "", undefined, box).dataset.camera = name;
-      make("span", "", `${name}, as the policy sees it`, box).title = name;
+      make("span", "", `${name}, policy input`, box).title = name;
     }
   }
   for (const [name, age] of Object.entries(cameras)) {

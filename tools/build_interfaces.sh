@@ -14,9 +14,7 @@ echo "$built_for" >ros2_ws/build/built-for
 
 cmake_args=(-DCMAKE_BUILD_TYPE=Release -DBUILD_TESTING=OFF)
 if [ "$mode" = wheels ]; then
-  set +u # colcon's setup file reads unset variables
   . tools/ros_env.sh
-  set -u
   cmake_args+=(-GNinja "-DCMAKE_PROJECT_INCLUDE=$PWD/ros2_ws/cmake/without_wheel_builder_paths.cmake")
 fi
 # colcon runs in .venv's interpreter, so that the nodes' scripts name it; a system colcon comes from the system's packages

@@ -28,8 +28,12 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE="${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST
 export FASTRTPS_DEFAULT_PROFILES_FILE="${FASTRTPS_DEFAULT_PROFILES_FILE:-$_etude_root/config/fastdds_profile.xml}"
 
 if [ -f "$_etude_install/setup.bash" ]; then
+  case $- in *u*) _etude_strict=1 ;; *) _etude_strict= ;; esac
+  set +u # colcon's setup file reads unset variables
   # shellcheck source=/dev/null
   . "$_etude_install/setup.bash"
+  [ -z "$_etude_strict" ] || set -u
+  unset _etude_strict
 fi
 unset _etude_root _etude_install _etude_site
 true

@@ -81,7 +81,7 @@ class CarryScene(Scene):
         grasp = position + np.array([0.0, 0.0, self.grip_m])
         level = abs(offset[2] - self.grip_m) < (0.007 if opened else 0.022)  # wider once the fingers close: no hesitating
         if self.success(data, tool)[phase]:
-            return Intent(np.zeros(3), open_gripper=True)
+            return Intent(np.zeros(3), open_gripper=True, caution=0.3)
         if level and (aside < reach + 0.004).all():
             if tool.opening_m < self.width_m + 0.004:
                 return self._carry(tool, position, goal)

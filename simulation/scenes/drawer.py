@@ -93,7 +93,7 @@ class Drawer(Scene):
     def expert(self, data: mujoco.MjData, tool: Tool, phase: str) -> Intent:
         done = self.success(data, tool)[phase]
         if done:
-            return Intent(np.zeros(3))
+            return Intent(np.zeros(3), caution=0.3)
         bar = self._bar_x(data)
         reach = _BAR_HALF + _FINGERS_HALF_X
         x, y, z = tool.tcp_m

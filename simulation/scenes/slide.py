@@ -78,7 +78,7 @@ class Slide(Scene):
         knob, x, y, z = float(data.qpos[self._qpos]), *tool.tcp_m
         missing = self._goal[phase] - knob
         if abs(missing) < 0.5 * self.option["window_half_width_m"]:
-            return Intent(np.zeros(3))
+            return Intent(np.zeros(3), caution=0.3)
         side = np.sign(missing)
         contact = knob - side * (_KNOB_RADIUS + _FINGERS_HALF_Y)
         behind = side * (contact - y)  # > 0: the tool is on the pushing side

@@ -166,8 +166,9 @@ class Outbox:
         self._count = execute("SELECT count(*) FROM steps").fetchone()[0]
 
     def _damaged(self, error: Exception) -> OutboxError:
+        reason = " ".join(str(error).split())
         return OutboxError(
-            f"outbox {self.path} is damaged ({error}). Nothing was deleted: move the file and its -wal aside and start again; "
+            f"outbox {self.path} is damaged ({reason}). Nothing was deleted: move the file and its -wal aside and start again; "
             "the next start makes a new outbox with a new identity"
         )
 

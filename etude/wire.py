@@ -41,10 +41,9 @@ class WireError(ValueError):
 
 
 def encode_step(step: Step) -> bytes:
-    """`step` as bytes; `decode_step` gives back an equal step, bit by bit (NaN rewards excepted: they are an error)."""
+    """`step` as bytes; `decode_step` gives back an equal step, bit by bit. Raises WireError when the reward is not finite."""
     values: dict[str, Any] = {name: kind(getattr(step, name)) for name, kind in _FIELDS.items()}
-    if not math.isfinite(values["reward"]):
-        raise WireError(f"step {step.sequence} of segment {step.segment} has the reward {step.reward}, which is not finite")
+    _require_finite(values)
     probability = float(step.success_probability)
     values["success_probability"] = None if math.isnan(probability) else probability
     values["version"] = WIRE_VERSION
@@ -71,7 +70,9 @@ def decode_step(data: bytes) -> Step:
         fields["source"] = Source(fields["source"])
     except ValueError:
         raise WireError(f"step field 'source' is {fields['source']}, known are {[int(s) for s in Source]}") from None
+    _require_finite(fields)
     probability = values.get("success_probability")
+    probability = math.nan if probability is None else _field(values, "success_probability", float)
     for name in ("action", "policy_action"):
         if name not in tensors:
             raise WireError(f"step lacks the array {name!r}")
@@ -79,9 +80,16 @@ def decode_step(data: bytes) -> Step:
         observation={key.removeprefix(_OBSERVATION): array for key, array in tensors.items() if key.startswith(_OBSERVATION)},
         action=tensors["action"],
         policy_action=tensors["policy_action"],
-        success_probability=math.nan if probability is None else float(probability),
+        success_probability=probability,
         **fields,
     )
+
+
+def _require_finite(values: dict[str, Any]) -> None:
+    if not math.isfinite(values["reward"]):
+        raise WireError(
+            f"step {values['sequence']} of segment {values['segment']} has the reward {values['reward']}, not a finite one"
+        )
 
 
 def _field(values: dict[str, Any], name: str, kind: type) -> Any:

@@ -45,10 +45,17 @@ def weights(program: PolicyProgram, version: int = 1, value: float = 0.1, **chan
     return PolicyWeights("run", version, program.digest, {**parameters, **changes}).to_bytes()
 
 
-@pytest.fixture
-def runner(program: PolicyProgram) -> PolicyRunner:
-    runner = PolicyRunner(seed=3)
+@pytest.fixture(scope="module")
+def compiled_runner(program: PolicyProgram) -> PolicyRunner:
+    runner = PolicyRunner()
     runner.load_program(program.to_bytes())
+    return runner
+
+
+@pytest.fixture
+def runner(program: PolicyProgram, compiled_runner: PolicyRunner) -> PolicyRunner:
+    runner = PolicyRunner(seed=3)
+    runner._compiled = compiled_runner._compiled  # compiling takes a second: once for all tests
     runner.load_weights(weights(program))
     return runner
 
@@ -70,11 +77,11 @@ def test_without_exploring_an_action_is_repeatable_and_exploring_it_is_not(runne
     assert not np.array_equal(noisy[0], noisy[1])
 
 
-def test_the_same_seed_explores_the_same_way(program: PolicyProgram) -> None:
+def test_the_same_seed_explores_the_same_way(program: PolicyProgram, compiled_runner: PolicyRunner) -> None:
     actions = []
     for seed in (7, 7, 8):
         runner = PolicyRunner(seed)
-        runner.load_program(program.to_bytes())
+        runner._compiled = compiled_runner._compiled
         runner.load_weights(weights(program))
         actions.append([runner.act(observation(), "backward", explore=True) for _ in range(4)])
     assert np.array_equal(actions[0], actions[1]) and not np.array_equal(actions[0], actions[2])

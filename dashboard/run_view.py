@@ -91,8 +91,8 @@ class RunView:
             previous, self._status, self._status_at = self._status, status, self._clock()
             self._attempts.update(status)
             if previous is not None and previous.mode != status.mode:
-                # forward and backward alternate all the time: as journal lines they would drown what matters
-                quiet = {Mode.FORWARD, Mode.BACKWARD}
+                # these alternate all the time (and evaluations and help have lines of their own): they would drown the rest
+                quiet = {Mode.FORWARD, Mode.BACKWARD, Mode.EVALUATING, Mode.AWAITING_HELP}
                 if not {previous.mode, status.mode} <= quiet:
                     self._note("stop" if status.mode == Mode.STOPPED else "mode", MODE_WORDS[status.mode])
             rates = [status.success.get(phase, SuccessRate()) for phase in PHASES]

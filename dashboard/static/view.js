@@ -119,7 +119,9 @@ function renderStrip({ run, status: s, learner }) {
   else {
     const late = run.pace === "realtime" && s.loop_rate_hz < 0.97 * run.control_rate_hz;
     const missed = s.missed_deadlines ? `, ${whole.format(s.missed_deadlines)} late` : "";
-    stat("loop", s.loop_rate_hz.toFixed(1), "Hz", s.loop_period_p99_ms === null ? "" : `p99 ${s.loop_period_p99_ms.toFixed(0)} ms${missed}`, late);
+    const jitter = s.loop_period_p99_ms === null ? "" : `p99 ${s.loop_period_p99_ms.toFixed(0)} ms${missed}`;
+    const paced = { learner: "as fast as learning allows", free: "as fast as it can" }[run.pace];
+    stat("loop", s.loop_rate_hz.toFixed(1), "Hz", paced ?? jitter, late);
   }
   stat("outbox", whole.format(s.outbox_pending), "steps", s.outbox_pending > 2000 ? "learner is not storing" : "not yet on disk", s.outbox_pending > 2000);
   stat("help", whole.format(s.help_requests), "", `${whole.format(s.hard_resets)} scene resets`);
@@ -130,7 +132,8 @@ function renderStage({ run, status: s }) {
   document.body.dataset.mode = s?.mode ?? "none";
   text("mode-text", s ? s.mode_words : "Waiting for the robot");
   const directed = s && (s.mode === "forward" || s.mode === "backward");
-  const message = s?.message || (directed ? run.instructions[s.mode] : "");
+  const early = s?.mode === "idle" && !s.policy_version ? "practice begins when the learner has sent its first policy" : "";
+  const message = s?.message || (directed ? run.instructions[s.mode] : early);
   text("instruction", message.charAt(0).toUpperCase() + message.slice(1));
   text("segment", directed ? `attempt ${whole.format(s.segment)}, step ${s.step_in_segment} of ${run.max_steps[s.mode]}` : "");
   element("segment-bar").style.width = directed ? `${Math.min(100, (100 * s.step_in_segment) / run.max_steps[s.mode])}%` : "0";

@@ -216,7 +216,7 @@ def _any_port(host: str) -> int:
 
 
 def choose_domain(name: str) -> int:
-    """A ROS domain id for this run, so that runs on one machine do not hear each other: from the run's name on, the first free one."""
+    """A ROS domain id for this run, so that runs on one machine do not hear each other: by its name, the next that is free."""
     start = zlib.crc32(name.encode()) % len(DOMAINS)
     order = [DOMAINS[(start + i) % len(DOMAINS)] for i in range(len(DOMAINS))]
     # the first participant of domain d listens on UDP port 7400 + 250 d + 10 (DDSI-RTPS, well-known ports)

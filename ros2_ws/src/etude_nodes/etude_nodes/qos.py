@@ -28,7 +28,7 @@ def latched(depth: int = 1) -> QoSProfile:
 
 
 def weights(chunks: int) -> QoSProfile:
-    """Latched, with room for exactly the `chunks` of one version: a late joiner gets the newest one complete, and no older one."""
+    """Latched, with room for exactly the `chunks` of one version: a late joiner gets the newest complete, and no older one."""
     return latched(max(1, chunks))
 
 

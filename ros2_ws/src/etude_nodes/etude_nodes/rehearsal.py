@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import queue
 import threading
 import time
@@ -48,8 +49,8 @@ class Policy(Protocol):
 class Rehearsal:
     """Call `conduct` once, then `turn` a few times a second from one thread; the callbacks come from the loop's thread.
 
-    Stages: ``waiting`` (for the first weights), ``before`` (evaluation), ``practice``, ``after`` (evaluation), ``done``. After ``done``
-    it sets `stop`. `run_time_s` is wall-clock time since practice began, evaluations and help requests included, pauses and stops
+    Stages: ``waiting`` (for weights), ``before`` (evaluation), ``practice``, ``after`` (evaluation), ``done``; then it sets
+    `stop`. `run_time_s` is wall-clock time since practice began, evaluations and help requests included, pauses and stops
     excluded; it goes on where a killed process left it.
     """
 
@@ -191,9 +192,7 @@ class Rehearsal:
         )
         if self.stage != "practice":
             return
-        numbers = {
-            name: float(value) for name, value in plain.items() if isinstance(value, int | float) and not isinstance(value, bool)
-        }
+        numbers = {name: float(value) for name, value in plain.items() if isinstance(value, int | float) and math.isfinite(value)}
         for phase, rate in status.success.items():
             if rate.attempts:
                 numbers[f"success_{phase}"] = rate.rate

@@ -193,6 +193,7 @@ class ControlLoop:
         finally:
             self._recorder.cut()
             self._robot.hold()
+            self._viewfinder.close()
             self._snapshot()
 
     def _tick(self, stop: threading.Event) -> bool:

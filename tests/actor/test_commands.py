@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from point_robot import PointRobot, point_config
 
 from actor import commands
-from etude.config import ConfigError
+from etude.config import ConfigError, save_config
 from etude.episodes.store import EpisodeStore
+from etude.policy_file import PolicyProgram, PolicyWeights, save_policy
+from etude.specs import specs_to_json
 
 
 @pytest.fixture
@@ -78,3 +81,58 @@ def test_help_shows_examples(command, capsys):
     with pytest.raises(SystemExit):
         command(["--help"])
     assert "example" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def exported():
+    """An exported policy for the point robot that walks towards the goal of the phase."""
+    import jax
+    import jax.export
+    import jax.numpy as jnp
+
+    robot = PointRobot()
+
+    def policy(params, observation, key, explore):
+        return jnp.stack([(observation["phase"] @ jnp.array([1.0, -1.0])) * params["speed"], 1.0])
+
+    inputs = {key: jax.ShapeDtypeStruct(shape, dtype) for key, (shape, dtype) in robot.observation_spec.shapes().items()}
+    inputs["phase"] = jax.ShapeDtypeStruct((2,), "float32")
+    leaves = {"speed": jax.ShapeDtypeStruct((), "float32")}
+    key, explore = jax.ShapeDtypeStruct((2,), "uint32"), jax.ShapeDtypeStruct((), "float32")
+    blob = jax.export.export(jax.jit(policy))(leaves, inputs, key, explore).serialize()
+    specs = specs_to_json(robot.observation_spec, robot.action_spec)
+    program = PolicyProgram(bytes(blob), specs, {"speed": ((), "float32")}, "walks")
+    return program, PolicyWeights("run-1", 7, program.digest, {"speed": np.ones((), np.float32)})
+
+
+def test_evaluate_prints_successes_with_their_interval_and_writes_a_film(point, exported, capsys):
+    save_policy(point / "policy", *exported)
+    film = point / "out.gif"
+    arguments = ["--policy", str(point / "policy"), "--task", "point", "--episodes", "6", "--video", str(film)]
+    assert commands.evaluate_command(arguments) == 0
+    out = capsys.readouterr().out
+    assert "policy version 7 of run-1" in out
+    assert "forward: 6 of 6 succeeded = 100% (95% interval 61% to 100%)" in out
+    assert "backward: 6 of 6" in out
+    assert film.stat().st_size > 0
+
+
+def test_the_task_of_a_policy_is_that_of_its_run(point, exported, capsys):
+    save_policy(point / "run" / "policy", *exported)
+    save_config(point_config(), point / "run" / "config.yaml")
+    assert commands.evaluate_command(["--policy", str(point / "run" / "policy"), "--episodes", "1", "--phase", "forward"]) == 0
+    out = capsys.readouterr().out
+    assert "task point, state" in out and "backward" not in out
+
+
+def test_a_policy_outside_a_run_needs_the_task_named(point, exported):
+    save_policy(point / "alone", *exported)
+    with pytest.raises(commands.CommandError, match="--task"):
+        commands.evaluate_command(["--policy", str(point / "alone")])
+
+
+def test_a_policy_for_other_observations_is_refused(point, exported, monkeypatch):
+    save_policy(point / "policy", *exported)
+    monkeypatch.setattr("actor.robots.make_robot", lambda config, seed: PointRobot(pixels=True))
+    with pytest.raises(ConfigError, match="trained on"):
+        commands.evaluate_command(["--policy", str(point / "policy"), "--task", "point"])

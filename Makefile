@@ -19,7 +19,7 @@ export PYTHON
 ifneq ($(shell .venv/bin/python -c 'print(1)' 2>/dev/null),1)
 $(shell rm -f .make/venv-* .make/dev-* .make/interfaces-*)
 endif
-ifeq ($(wildcard ros2_ws/install/share/etude_msgs),)
+ifeq ($(wildcard ros2_ws/install/share/ament_index/resource_index/packages/etude_msgs),)
 $(shell rm -f .make/interfaces-*)
 endif
 

@@ -150,11 +150,11 @@ def _missing_module(name: str) -> str:
 
 
 def _require_interfaces() -> None:
-    from etude.ros_environment import RosEnvironmentError, holds_wheels, is_system_ros, workspace_install
+    from etude.ros_environment import RosEnvironmentError, holds_wheels, interfaces_are_built, is_system_ros, workspace_install
 
     if is_system_ros() and holds_wheels():
         raise RosEnvironmentError("a system ROS 2 is sourced, but .venv holds the ROS wheels; run `make build` to make it anew")
-    if not (workspace_install() / "share" / "etude_msgs").is_dir():
+    if not interfaces_are_built():
         raise RosEnvironmentError(f"the ROS interfaces are not built ({workspace_install()} lacks etude_msgs); run `make build`")
 
 

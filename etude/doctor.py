@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from etude.config import REPOSITORY, DashboardConfig
-from etude.ros_environment import holds_wheels, is_system_ros, ros_environment, workspace_install
+from etude.ros_environment import holds_wheels, interfaces_are_built, is_system_ros, ros_environment
 from etude.run_folder import runs_root
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
@@ -105,8 +105,7 @@ def check_ros() -> Finding:
 
 
 def check_interfaces() -> Finding:
-    install = workspace_install()
-    if not (install / "share" / "etude_msgs").is_dir():
+    if not interfaces_are_built():
         return Finding("interfaces", RED, "etude_msgs is not built", "make build")
     ok, output = run_python("import etude_msgs.msg, etude_msgs.srv; etude_msgs.msg.Step()", ros_environment(os.environ))
     if ok:

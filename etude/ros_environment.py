@@ -36,6 +36,11 @@ def workspace_install() -> Path:
     return REPOSITORY / "ros2_ws" / "install"
 
 
+def interfaces_are_built() -> bool:
+    """Whether etude_msgs was installed to the end (a failed build leaves its folders but no entry in the index)."""
+    return (workspace_install() / "share/ament_index/resource_index/packages/etude_msgs").is_file()
+
+
 def is_system_ros(environ: Mapping[str, str] | None = None) -> bool:
     """Whether a system ROS 2 was sourced in the caller's shell; then nothing is taken from wheels."""
     return bool((os.environ if environ is None else environ).get("ROS_DISTRO"))

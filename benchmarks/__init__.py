@@ -1,1 +1,1 @@
-"""Measurements behind docs/benchmarks.md; `make bench` runs them. May import every part, as the nodes do."""
+"""Measurements: every number of docs/benchmarks.md comes from `etude bench` (`make bench`), one JSON object per line."""

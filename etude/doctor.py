@@ -167,7 +167,8 @@ def check_shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
     files = {path for path in folder.glob("fastrtps_*") if not path.name.endswith("_el")}
     stale = files - mapped_files(folder)
     size = sum(path.stat().st_size for path in stale if path.exists())
-    clean = f"{Path(sys.executable).parent / 'fastdds'} shm clean"
+    own = Path(sys.executable).parent / "fastdds"
+    clean = f"{own if own.exists() else 'fastdds'} shm clean"
     if free < 256 * 2**20:
         return Finding("shared memory", RED, f"{free / 2**20:.0f} MB free in {folder}; each process needs 64 MB", clean)
     if size > 512 * 2**20:

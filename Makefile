@@ -46,8 +46,8 @@ demo: build ## A simulated Franka practises a task alone; prints the address of 
 	@exec $(ETUDE) practice run $(DEMO_ARGS)
 
 .PHONY: resume
-resume: build ## Continue the newest run (or RUN=<folder or name>) where it stopped.
-	@exec $(ETUDE) practice resume $(or $(RUN),runs/latest) $(ARGS)
+resume: build ## Continue the newest run (or RUN=<folder>) where it stopped.
+	@exec $(ETUDE) practice resume $(RUN) $(ARGS)
 
 .PHONY: test
 test: build $(DEV_STAMP) ## Run the tests (slow proofs excluded; ARGS goes to pytest).

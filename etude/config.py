@@ -70,7 +70,9 @@ class TaskConfig(Model):
     image_size_px: int = Field(64, gt=0)
     demonstrations_per_direction: int = Field(20, ge=0)
     expert_noise: float = Field(0.3, ge=0, description="Scale of the scripted expert's action noise.")
-    options: dict[str, float] = Field(default_factory=dict, description="Scene parameters; unknown ones are refused by the scene.")
+    options: dict[str, float] = Field(
+        default_factory=dict, description="Scene parameters; unknown ones are refused by the scene."
+    )
 
 
 # --- recipe: the seven axes -----------------------------------------------------------------------------------------
@@ -131,14 +133,18 @@ class HelpConfig(Model):
     kind: Literal["never", "timeout"] = "timeout"
     timeouts_before_help: int = Field(8, ge=1, description="Consecutive timed-out segments after which a person is asked.")
     scripted_answer_delay_s: float | None = Field(
-        None, ge=0, description="In headless simulation a scripted helper resets the scene after this delay; every answer is counted."
+        None,
+        ge=0,
+        description="In headless simulation a scripted helper resets the scene after this delay; every answer is counted.",
     )
 
 
 class DataConfig(Model):
     batch_size: int = Field(64, ge=2)
     demonstration_share: float = Field(0.5, ge=0, le=1)
-    utd: float = Field(4.0, gt=0, description="Gradient updates per environment step, an upper bound that the learner never exceeds.")
+    utd: float = Field(
+        4.0, gt=0, description="Gradient updates per environment step, an upper bound that the learner never exceeds."
+    )
     min_online_steps: int = Field(100, ge=0, description="Online steps before updates start.")
     replay_capacity_steps: int = Field(100_000, ge=100)
     random_shift_px: int = Field(4, ge=0)
@@ -193,7 +199,9 @@ class RunConfig(Model):
     recipe: RecipeConfig
     observation: Literal["pixels", "state"] = "pixels"
     seed: int = Field(0, ge=0)
-    minutes: float | None = Field(None, gt=0, description="Practice ends and is evaluated after this time; None runs until stopped.")
+    minutes: float | None = Field(
+        None, gt=0, description="Practice ends and is evaluated after this time; None runs until stopped."
+    )
     headless: bool = False
     robot_namespace: str = Field("robot", pattern=r"^[a-z][a-z0-9_]*$")
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -1,0 +1,1 @@
+"""Policy classes: one file each, with sample and supervised_loss."""

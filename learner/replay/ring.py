@@ -1,0 +1,124 @@
+"""The RAM ring over the episode store: steps go in as they arrive, transitions come out at random.
+
+Images stay uint8 and are stored once; a transition's next observation is the row of the next step of the same segment. Several actors may
+interleave. The oldest rows are overwritten, and a transition whose next row is gone is never sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from etude.specs import PHASES, ActionSpec, ObservationSpec
+from etude.step import Step
+
+NONE = -1
+
+
+class _IndexSet:
+    """A set of row numbers with constant-time add, remove and uniform sampling."""
+
+    def __init__(self, capacity: int) -> None:
+        self.items = np.zeros(capacity, np.int64)
+        self.position = np.full(capacity, NONE, np.int64)
+        self.count = 0
+
+    def add(self, row: int) -> None:
+        if self.position[row] == NONE:
+            self.items[self.count], self.position[row] = row, self.count
+            self.count += 1
+
+    def discard(self, row: int) -> None:
+        position = self.position[row]
+        if position == NONE:
+            return
+        self.count -= 1
+        last = self.items[self.count]
+        self.items[position], self.position[last] = last, position
+        self.position[row] = NONE
+
+
+class Ring:
+    """Rows of steps with links to their successors; one sampling set per direction.
+
+    Memory is claimed as rows are first written (numpy zero pages), so a large capacity costs nothing until it is used.
+    """
+
+    def __init__(self, capacity: int, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
+        self.capacity = capacity
+        self.observation = {name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in observation_spec.shapes().items()}
+        self.action = np.zeros((capacity, action_spec.dim), np.float32)
+        self.reward = np.zeros(capacity, np.float32)
+        self.terminal = np.zeros(capacity, np.float32)
+        self.monte_carlo_return = np.zeros(capacity, np.float32)
+        self.next_row = np.full(capacity, NONE, np.int64)
+        self.previous_row = np.full(capacity, NONE, np.int64)
+        self.row_phase = np.full(capacity, NONE, np.int8)
+        self.valid = {phase: _IndexSet(capacity) for phase in PHASES}
+        self.cursor = 0
+        self.steps = 0
+        self._open: dict[str, tuple[int, int]] = {}
+
+    def add(self, step: Step) -> int:
+        """Append one step and link it to its predecessor; returns its row."""
+        row = self.cursor
+        self._forget(row)
+        self.cursor = (self.cursor + 1) % self.capacity
+        for name, array in self.observation.items():
+            array[row] = step.observation[name]
+        self.action[row] = step.action
+        self.reward[row] = step.reward
+        self.terminal[row] = 0.0
+        self.monte_carlo_return[row] = -np.inf
+        self.row_phase[row] = PHASES.index(step.phase)
+        opened = self._open.get(step.actor_id)
+        if opened is not None and opened[0] == step.segment and not step.is_first and opened[1] != row:
+            previous = opened[1]
+            self.next_row[previous], self.previous_row[row] = row, previous
+            self.terminal[previous] = float(step.is_terminal)
+            self.valid[step.phase].add(previous)
+        if step.is_last:
+            self._open.pop(step.actor_id, None)
+        else:
+            self._open[step.actor_id] = (step.segment, row)
+        self.steps += 1
+        return row
+
+    def _forget(self, row: int) -> None:
+        """Unlink what the row held before it is overwritten."""
+        if self.row_phase[row] == NONE:
+            return
+        self.valid[PHASES[self.row_phase[row]]].discard(row)
+        previous, following = self.previous_row[row], self.next_row[row]
+        if previous != NONE:
+            self.valid[PHASES[self.row_phase[previous]]].discard(previous)
+            self.next_row[previous] = NONE
+        if following != NONE:
+            self.previous_row[following] = NONE
+        self.next_row[row] = self.previous_row[row] = NONE
+        for actor, (_, opened) in list(self._open.items()):
+            if opened == row:
+                del self._open[actor]
+
+    def transitions(self, phase: str) -> int:
+        """How many transitions of `phase` can be sampled."""
+        return self.valid[phase].count
+
+    def segment_rows(self, last_row: int) -> list[int]:
+        """Rows of the segment that ends at `last_row`, first to last (those not yet overwritten)."""
+        rows = [last_row]
+        while self.previous_row[rows[-1]] != NONE:
+            rows.append(int(self.previous_row[rows[-1]]))
+        return rows[::-1]
+
+    def sample_rows(self, phase: str, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`count` uniform rows (with replacement) that begin a transition of `phase`."""
+        indices = self.valid[phase]
+        return indices.items[rng.integers(indices.count, size=count)]
+
+    def bytes_used(self) -> int:
+        """Bytes of the rows written so far."""
+        rows = min(self.steps, self.capacity)
+        arrays: Sequence[np.ndarray] = (*self.observation.values(), self.action, self.reward, self.terminal, self.monte_carlo_return)
+        return sum(array.nbytes // self.capacity for array in arrays) * rows

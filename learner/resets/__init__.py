@@ -1,0 +1,1 @@
+"""Who undoes the task: what the backward policy is rewarded for."""

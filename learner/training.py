@@ -1,0 +1,360 @@
+"""The learner process without ROS: threads that ingest steps, sample batches, train, snapshot weights and write checkpoints.
+
+The node around it only moves bytes. Nothing here waits for the network, and training waits for nothing but data.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from etude.config import RunConfig
+from etude.episodes.store import Appended, EpisodeStore
+from etude.metrics import MetricsWriter
+from etude.policy_file import save_policy
+from etude.run_folder import RunFolder
+from etude.specs import PHASES, ActionSpec, ObservationSpec
+from etude.step import Step
+from learner import export
+from learner.checkpoint import Checkpoints, to_host
+from learner.critics.cal_ql import monte_carlo_returns
+from learner.recipe import Agent, AgentState
+from learner.replay.demonstrations import load_demonstrations, state_statistics
+from learner.replay.mixing import BatchSampler
+from learner.replay.ring import Ring
+
+log = logging.getLogger("etude.learner")
+
+PRETRAIN_BLOCK = 10
+"""Updates per jitted call while pretraining; online the block is small so that new data and new weights flow."""
+ONLINE_BLOCK = 4
+ADVANCE_SLACK_STEPS = 20
+"""How many steps a simulation may run ahead of the update ratio before it has to wait."""
+
+
+class Learner:
+    """Owns replay, agent and checkpoints of one run. `start` returns at once; progress is in `metrics`.
+
+    Resumes by itself: when the run folder has a checkpoint, agent, optimisers, random state and counters continue from it and replay is
+    refilled from the episode store.
+    """
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, demonstrations: Path, observation_spec: ObservationSpec, action_spec: ActionSpec
+    ) -> None:
+        self.config, self.folder = config, folder
+        self.run_id = folder.root.name
+        self.learner_id = uuid.uuid4().hex
+        data = config.recipe.data
+        self._agent = Agent(config.recipe, observation_spec, action_spec)
+        self._lock = threading.Lock()
+        self._online = Ring(data.replay_capacity_steps, observation_spec, action_spec)
+        self._demonstrations = load_demonstrations(demonstrations, config.recipe, observation_spec, action_spec)
+        self._sampler = BatchSampler(data, self._demonstrations, self._online, config.seed)
+        self._store = _open_store(folder.episodes, observation_spec, action_spec, {"run": self.run_id, "task": config.task.name})
+        self.environment_steps = 0
+        self.updates = 0
+        self._pretrained_updates = 0
+        self._version = 0
+        self._actors = dict.fromkeys(self._store.actors())
+        self._refill()
+
+        mean, std = state_statistics(self._demonstrations)
+        self._state = self._agent.init(jax.random.key_data(jax.random.key(config.seed)), mean, std)
+        self._checkpoints = Checkpoints(folder.checkpoints)
+        if self._checkpoints.newest() is not None:
+            self._state, counters = self._checkpoints.restore(self._state)
+            self._restore(counters)
+        self._program = export.export_program(self._agent, self._state)
+        self.program_bytes = self._program.to_bytes()
+
+        self._stop = threading.Event()
+        self._steps: queue.Queue[Step] = queue.Queue()
+        self._batches: queue.Queue[tuple[bool, int, Any]] = queue.Queue(maxsize=2)
+        self._snapshot: tuple[int, dict[str, np.ndarray]] | None = None
+        self._serialised: tuple[int, bytes] | None = None
+        self._checkpoint_wanted = threading.Event()
+        self._checkpoint_data: queue.Queue[tuple[int, AgentState, dict[str, Any], dict[str, np.ndarray]]] = queue.Queue(maxsize=1)
+        self._checkpoint_done = threading.Event()
+        self._newest_metrics: dict[str, float] = {}
+        self._rate = _Rate()
+        self.failure: BaseException | None = None
+        self._writer = MetricsWriter(folder.metrics("learner"), folder.tensorboard)
+        self._threads = [
+            threading.Thread(target=self._guard, args=(work,), name=f"learner-{work.__name__.strip('_')}", daemon=True)
+            for work in (self._ingest_steps, self._sample, self._train, self._write_checkpoints)
+        ]
+
+    # --- called by the node, any thread -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def ingest(self, step: Step) -> None:
+        """Take one step from the wire; returns at once. Duplicates and gaps are sorted out by the store."""
+        self._steps.put(step)
+
+    def acknowledgements(self) -> dict[str, tuple[int, int]]:
+        """actor_id -> (received, stored): highest contiguous sequence in memory and on disk."""
+        # known actors are remembered here: asking the store for them would wait for its disk
+        return {actor: (self._store.received(actor), self._store.stored(actor)) for actor in tuple(self._actors)}
+
+    def may_advance(self) -> bool:
+        """Whether a simulation that runs as fast as the learner may take further steps now."""
+        return self.updates >= self._allowed_updates(self.environment_steps - ADVANCE_SLACK_STEPS)
+
+    @property
+    def pretrained(self) -> bool:
+        return self._pretrained_updates >= self._pretraining_total()
+
+    def newest_weights(self) -> tuple[int, bytes] | None:
+        """(version, bytes) of the newest snapshot; None before pretraining is over. Serialised once per version, in the caller's thread."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return None
+        if self._serialised is None or self._serialised[0] != snapshot[0]:
+            weights = export.weights(self.run_id, snapshot[0], self._program, snapshot[1])
+            self._serialised = (snapshot[0], weights.to_bytes())
+        return self._serialised
+
+    def metrics(self) -> dict[str, float]:
+        """Newest numbers: losses, rates, replay sizes. Plain floats."""
+        with self._lock:
+            sizes = {f"replay/{phase}_transitions": float(self._online.transitions(phase)) for phase in PHASES}
+            sizes["replay/ram_mb"] = (self._online.bytes_used() + self._demonstrations.bytes_used()) / 1e6
+        practised = max(1, self.environment_steps - self.config.recipe.data.min_online_steps)
+        return {
+            **self._newest_metrics,
+            **sizes,
+            "learner/updates": float(self.updates),
+            "learner/updates_per_s": self._rate.per_second(self.updates + self._pretrained_updates),
+            "learner/env_steps": float(self.environment_steps),
+            "learner/utd": self.updates / practised,
+            "learner/policy_version": float(self._version),
+            "learner/pretraining": self._pretrained_updates / max(1, self._pretraining_total()),
+            "learner/steps_waiting": float(self._steps.qsize()),
+        }
+
+    def checkpoint(self, timeout_s: float = 60.0) -> bool:
+        """Write a checkpoint now; True when it is on disk."""
+        self._checkpoint_done.clear()
+        self._checkpoint_wanted.set()
+        return self._checkpoint_done.wait(timeout_s)
+
+    def stop(self) -> None:
+        """Checkpoint, stop the threads, close the store. The unfinished segment stays in the actor's outbox."""
+        if self.failure is None and any(thread.is_alive() for thread in self._threads):
+            self.checkpoint()
+        self._stop.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout=10.0)
+        with self._lock:
+            self._store.flush()
+            self._store.close()
+        self._writer.close()
+        self._checkpoints.close()
+
+    # --- threads ----------------------------------------------------------------------------------------------------
+
+    def _guard(self, work: Any) -> None:
+        try:
+            work()
+        except BaseException as error:  # a dead thread must end the process, not hang it
+            log.exception("learner thread %s failed", work.__name__)
+            self.failure = error
+            self._stop.set()
+
+    def _ingest_steps(self) -> None:
+        while not self._stop.is_set():
+            try:
+                step = self._steps.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            self._actors.setdefault(step.actor_id)
+            with self._lock:
+                if self._store.append(step) is Appended.ACCEPTED:
+                    self._add(step)
+
+    def _add(self, step: Step) -> None:
+        row = self._online.add(step)
+        self.environment_steps += 0 if step.is_last else 1
+        if step.is_last:
+            _fill_returns(self._online, row, self.config)
+
+    def _sample(self) -> None:
+        planned = self.updates
+        pretraining_planned = self._pretrained_updates
+        while not self._stop.is_set():
+            remaining = self._pretraining_total() - pretraining_planned
+            if remaining > 0:
+                # always full blocks: another length would compile the update anew
+                pretraining, count = True, PRETRAIN_BLOCK
+            else:
+                pretraining, count = False, ONLINE_BLOCK
+                if planned + count > self._allowed_updates(self.environment_steps):
+                    time.sleep(0.002)
+                    continue
+            with self._lock:
+                batch = self._sampler.sample(count, demonstrations_only=pretraining)
+            if pretraining:
+                pretraining_planned += count
+            else:
+                planned += count
+            self._put_batch((pretraining, count, batch))
+
+    def _put_batch(self, item: tuple[bool, int, Any]) -> None:
+        while not self._stop.is_set():
+            try:
+                self._batches.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def _train(self) -> None:
+        pretrain_block, online_block = self._agent.update_block(True), None
+        last_snapshot = last_checkpoint = last_log = time.monotonic()
+        if self.pretrained:
+            self._take_snapshot()
+        while not self._stop.is_set():
+            if self.pretrained and online_block is None:
+                # compiled while the actor is still evaluating the first policy, so that practice does not wait for it
+                online_block = self._compile_online_block()
+            now = time.monotonic()
+            due = now - last_checkpoint > self.config.publish.checkpoint_interval_s and self.updates > 0
+            if self._checkpoint_wanted.is_set() or due:
+                self._hand_over_checkpoint()
+                last_checkpoint = now
+            try:
+                pretraining, count, batch = self._batches.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            block = pretrain_block if online_block is None else online_block
+            self._state, metrics = block(self._state, jax.tree.map(jnp.asarray, batch))
+            values = {name: np.asarray(value) for name, value in metrics.items()}  # waits for the block
+            self._newest_metrics = {f"{name}/{phase}": float(v[i]) for name, v in values.items() for i, phase in enumerate(PHASES)}
+            if pretraining:
+                self._pretrained_updates += count
+                if self.pretrained:
+                    # Adam's moments belong to the pretraining loss; practice starts with fresh ones
+                    self._state = self._agent.reset_optimisers(self._state)
+                    self._take_snapshot()
+            else:
+                self.updates += count
+            now = time.monotonic()
+            if self.pretrained and now - last_snapshot > self.config.publish.weights_interval_s:
+                self._take_snapshot()
+                last_snapshot = now
+            if now - last_log > 5.0:
+                self._writer.write(self.updates, self.metrics())
+                last_log = now
+
+    def _compile_online_block(self) -> Any:
+        example = jax.tree.map(jnp.asarray, self._sampler.example(ONLINE_BLOCK))
+        return self._agent.update_block(False).lower(self._state, example).compile()
+
+    def _take_snapshot(self) -> None:
+        self._version += 1
+        self._snapshot = (self._version, export.host_parameters(self._agent, self._state))
+
+    def _hand_over_checkpoint(self) -> None:
+        """Copy the state for the checkpoint thread; skipped while the previous one is still being written."""
+        if self._checkpoint_data.full():
+            return
+        self._checkpoint_wanted.clear()
+        counters = {
+            "updates": self.updates,
+            "pretrained_updates": self._pretrained_updates,
+            "version": self._version,
+            "sampler": json.dumps(self._sampler.rng.bit_generator.state),
+        }
+        item = (self.updates + self._pretrained_updates, to_host(self._state), counters, export.host_parameters(self._agent, self._state))
+        self._checkpoint_data.put_nowait(item)
+
+    def _write_checkpoints(self) -> None:
+        while not self._stop.is_set():
+            try:
+                number, state, counters, parameters = self._checkpoint_data.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            self._checkpoints.save(number, state, counters)
+            if self.pretrained:
+                weights = export.weights(self.run_id, counters["version"], self._program, parameters)
+                save_policy(self.folder.policy, self._program, weights)
+            self._checkpoint_done.set()
+
+    # --- resuming and ratios ----------------------------------------------------------------------------------------
+
+    def _pretraining_total(self) -> int:
+        wanted = self.config.recipe.data.pretrain_bc_steps
+        return 0 if any(self._demonstrations.transitions(p) == 0 for p in PHASES) else -(-wanted // PRETRAIN_BLOCK) * PRETRAIN_BLOCK
+
+    def _allowed_updates(self, environment_steps: int) -> float:
+        """Updates that the update-to-data ratio allows after so many environment steps."""
+        data = self.config.recipe.data
+        if not self.pretrained or any(self._online.transitions(p) + self._demonstrations.transitions(p) == 0 for p in PHASES):
+            return 0.0 if not self.pretrained else float(self.updates)
+        return data.utd * max(0, environment_steps - data.min_online_steps)
+
+    def _refill(self) -> None:
+        """Replay from the store: the newest segments that fit, oldest first."""
+        infos = sorted(self._store.segments(), key=lambda info: (info.actor_id, info.segment))
+        self.environment_steps = sum(info.length - 1 for info in infos)
+        kept, room = [], self._online.capacity
+        for info in reversed(infos):
+            room -= info.length
+            if room < 0:
+                break
+            kept.append(info)
+        for info in reversed(kept):
+            for step in self._store.read(info).steps():
+                row = self._online.add(step)
+                if step.is_last:
+                    _fill_returns(self._online, row, self.config)
+
+    def _restore(self, counters: dict[str, Any]) -> None:
+        self.updates = int(counters["updates"])
+        self._pretrained_updates = int(counters["pretrained_updates"])
+        self._version = int(counters["version"])
+        self._sampler.rng.bit_generator.state = json.loads(counters["sampler"])
+        log.info("resumed at %d updates, %d environment steps, policy version %d", self.updates, self.environment_steps, self._version)
+
+
+def _fill_returns(ring: Ring, last_row: int, config: RunConfig) -> None:
+    """Monte-Carlo returns of the finished segment that ends at `last_row` (Cal-QL's calibration)."""
+    rows = np.array(ring.segment_rows(last_row)[:-1], np.int64)
+    reward = config.recipe.reward
+    failure = reward.step if reward.step < 0 else None
+    ring.monte_carlo_return[rows] = monte_carlo_returns(ring.reward[rows], ring.terminal[rows], config.recipe.critic.discount, failure)
+
+
+def _open_store(path: Path, observation_spec: ObservationSpec, action_spec: ActionSpec, metadata: dict[str, str]) -> EpisodeStore:
+    if path.exists():
+        return EpisodeStore.open(path, "a")
+    return EpisodeStore.create(path, observation_spec, action_spec, metadata)
+
+
+class _Rate:
+    """Events per second over about the last five seconds."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[float, int]] = []
+
+    def per_second(self, count: int) -> float:
+        now = time.monotonic()
+        self._marks.append((now, count))
+        while len(self._marks) > 2 and now - self._marks[0][0] > 5.0:
+            self._marks.pop(0)
+        (start, first), (end, last) = self._marks[0], self._marks[-1]
+        return (last - first) / (end - start) if end > start else 0.0

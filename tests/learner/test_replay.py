@@ -1,0 +1,86 @@
+"""Replay: a transition is two consecutive steps of one segment, whatever else happened to the ring in between."""
+
+import numpy as np
+import pytest
+from helpers import ACTION, OBSERVATION, STATE_ONLY, segment
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etude.config import DataConfig
+from etude.specs import PHASES
+from learner.replay.mixing import BatchSampler, shift_into
+from learner.replay.ring import Ring
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    capacity=st.integers(5, 40),
+    lengths=st.lists(st.tuples(st.integers(2, 12), st.booleans(), st.integers(0, 2), st.sampled_from(PHASES)), min_size=1, max_size=12),
+    seed=st.integers(0, 2**16),
+)
+def test_every_sampled_transition_joins_consecutive_steps_of_one_segment(capacity, lengths, seed) -> None:
+    """Several actors interleave at random and rows are overwritten; the state encodes (actor, segment, index)."""
+    rng = np.random.default_rng(seed)
+    queues: dict[str, list] = {}
+    for number, (length, terminal, actor, phase) in enumerate(lengths):
+        steps = segment(rng, STATE_ONLY, length, phase, f"actor{actor}", number, terminal=terminal)
+        for step in steps:
+            step.observation["state"][:] = (number, step.index)
+        queues.setdefault(f"actor{actor}", []).extend(steps)
+    ring = Ring(capacity, STATE_ONLY, ACTION)
+    terminal_of = {number: terminal for number, (_, terminal, _, _) in enumerate(lengths)}
+    length_of = {number: length for number, (length, _, _, _) in enumerate(lengths)}
+    phase_of = {number: phase for number, (_, _, _, phase) in enumerate(lengths)}
+    while any(queues.values()):
+        actor = rng.choice([name for name, queue in queues.items() if queue])
+        ring.add(queues[actor].pop(0))
+        for phase in PHASES:
+            if not ring.transitions(phase):
+                continue
+            for row in ring.sample_rows(phase, 4, rng):
+                number, index = ring.observation["state"][row]
+                assert tuple(ring.observation["state"][ring.next_row[row]]) == (number, index + 1)
+                assert phase_of[int(number)] == phase
+                ends = index + 2 == length_of[int(number)]
+                assert ring.terminal[row] == float(ends and terminal_of[int(number)])
+
+
+def test_images_are_stored_once() -> None:
+    ring = Ring(100, OBSERVATION, ACTION)
+    for step in segment(np.random.default_rng(0), OBSERVATION, 50):
+        ring.add(step)
+    per_step = ring.bytes_used() / 50
+    assert per_step < 16 * 16 * 3 + 100
+
+
+def test_half_of_every_minibatch_is_demonstrations() -> None:
+    rng = np.random.default_rng(0)
+    rings = [Ring(200, OBSERVATION, ACTION) for _ in range(2)]
+    for ring in rings:
+        for number, phase in enumerate(PHASES):
+            for step in segment(rng, OBSERVATION, 20, phase, number=number):
+                ring.add(step)
+    batch = BatchSampler(DataConfig(batch_size=32), *rings, seed=0).sample(20)
+    assert batch["reward"].shape == (20, 2, 16)
+    np.testing.assert_array_equal(batch["demonstration"].sum(-1), 8.0)
+
+
+def test_a_direction_without_practice_yet_is_filled_with_demonstrations() -> None:
+    demonstrations, online = Ring(50, OBSERVATION, ACTION), Ring(50, OBSERVATION, ACTION)
+    rng = np.random.default_rng(0)
+    for number, phase in enumerate(PHASES):
+        for step in segment(rng, OBSERVATION, 10, phase, number=number):
+            demonstrations.add(step)
+    for step in segment(rng, OBSERVATION, 10, "forward"):
+        online.add(step)
+    batch = BatchSampler(DataConfig(batch_size=16), demonstrations, online, seed=0).sample(1)
+    np.testing.assert_array_equal(batch["demonstration"].sum(-1), [[4.0, 8.0]])
+
+
+@pytest.mark.parametrize(("dy", "dx"), [(0, 0), (4, 4), (8, 3)])
+def test_a_shift_moves_the_image_and_repeats_its_border(dy: int, dx: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    out = np.empty_like(image)
+    shift_into(out, image, 4, dy, dx)
+    rows, columns = np.clip(np.arange(16) + dy - 4, 0, 15), np.clip(np.arange(16) + dx - 4, 0, 15)
+    np.testing.assert_array_equal(out, image[rows][:, columns])

@@ -1,0 +1,169 @@
+"""Which stored frames teach which label, per direction: the only place that decides what counts as a positive.
+
+Separate from the network because the labels carry the risk: a start frame of one direction often *is* the goal of the other, and
+must be neither a positive nor a negative unless somebody labelled it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from etude.specs import IMAGE_PREFIX, PHASES, ObservationSpec
+from etude.step import UNKNOWN
+
+IGNORE = -1
+"""Label of a frame that says nothing about a direction."""
+
+
+class SegmentLike(Protocol):
+    """What is read of an `etude.episodes.store.Segment`."""
+
+    info: object
+    observation: dict[str, np.ndarray]
+    success: np.ndarray
+    success_truth: np.ndarray
+    judged_by: Sequence[str]
+    is_terminal: np.ndarray
+
+
+@dataclass(frozen=True)
+class FrameRules:
+    """How unlabelled demonstration frames become labels. All counts are frames of one demonstration.
+
+    Attributes:
+        positive_last: the last frames of a successful demonstration are positives.
+        ambiguous_before: the frames just before those are dropped: nearly there, and nobody said which.
+        other_direction_tail: share of a demonstration, from its end, that is a negative for the *other* direction. Its
+        first part is
+            dropped, because it starts where the other direction's goal is.
+    """
+
+    positive_last: int = 1
+    ambiguous_before: int = 3
+    other_direction_tail: float = 0.3
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """Labelled frames.
+
+    Attributes:
+        images: camera -> uint8 ``(N, h, w, 3)``.
+        motion: float32 ``(N, m)``, the velocities among the proprioception, see `motion_indices`.
+        labels: int8 ``(N, 2)``, columns as `etude.specs.PHASES`: 1, 0 or IGNORE.
+        group: int32 ``(N,)``, number of the segment that the frame came from; splits keep a group together.
+        truth: int8 ``(N, 2)``, the simulator's ground truth where it was stored, else UNKNOWN. Never trained on.
+    """
+
+    images: dict[str, np.ndarray]
+    motion: np.ndarray
+    labels: np.ndarray
+    group: np.ndarray
+    truth: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> FrameSet:
+        images = {name: array[rows] for name, array in self.images.items()}
+        return FrameSet(images, self.motion[rows], self.labels[rows], self.group[rows], self.truth[rows])
+
+    def count(self, phase: str) -> tuple[int, int]:
+        """(positives, negatives) of a direction."""
+        column = self.labels[:, PHASES.index(phase)]
+        return int((column == 1).sum()), int((column == 0).sum())
+
+
+def motion_indices(state_names: Sequence[str]) -> list[int]:
+    """Elements of ``state`` that are velocities. The only proprioception a classifier sees: one picture cannot show whether
+    things are at rest."""
+    return [i for i, name in enumerate(state_names) if "velocity" in name]
+
+
+def label_segment(segment: SegmentLike, phase: str, rules: FrameRules) -> np.ndarray:
+    """int8 ``(T, 2)`` labels of one segment.
+
+    Frames that a person judged (``judged_by == "human"``) keep that label, and a person's success in one direction is a
+    failure in the other. Otherwise a segment that ended in success is read as a demonstration by `rules`, and one that did
+    not is all failure in its direction.
+    """
+    length = len(segment.success)
+    own, other = PHASES.index(phase), 1 - PHASES.index(phase)
+    labels = np.full((length, len(PHASES)), IGNORE, np.int8)
+    by_person = np.array([judge == "human" for judge in segment.judged_by], bool) & (segment.success != UNKNOWN)
+    if by_person.any():
+        labels[by_person, own] = segment.success[by_person]
+        labels[by_person & (segment.success == 1), other] = 0
+        return labels
+    if not segment.is_terminal[-1]:
+        labels[:, own] = 0
+        return labels
+    first_positive = max(0, length - rules.positive_last)
+    labels[first_positive:, own] = 1
+    labels[: max(0, first_positive - rules.ambiguous_before), own] = 0
+    tail = max(rules.positive_last, round(length * rules.other_direction_tail))
+    labels[max(0, length - tail) :, other] = 0
+    return labels
+
+
+def frames_of(
+    segments: Iterable[tuple[str, SegmentLike]], spec: ObservationSpec, rules: FrameRules, first_group: int = 0
+) -> FrameSet:
+    """Labelled frames of ``(phase, segment)`` pairs; frames that teach nothing in either direction are left out."""
+    images: dict[str, list[np.ndarray]] = {name: [] for name in spec.cameras}
+    velocities = motion_indices(spec.state_names)
+    motions: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    groups: list[np.ndarray] = []
+    truths: list[np.ndarray] = []
+    for number, (phase, segment) in enumerate(segments, first_group):
+        label = label_segment(segment, phase, rules)
+        keep = (label != IGNORE).any(axis=1)
+        for name in spec.cameras:
+            images[name].append(segment.observation[IMAGE_PREFIX + name][keep])
+        motions.append(segment.observation["state"][keep][:, velocities])
+        labels.append(label[keep])
+        groups.append(np.full(int(keep.sum()), number, np.int32))
+        truth = np.full((len(keep), len(PHASES)), UNKNOWN, np.int8)
+        truth[:, PHASES.index(phase)] = segment.success_truth
+        truths.append(truth[keep])
+    if not labels:
+        return empty_frames(spec)
+    stacked = {name: np.concatenate(parts) for name, parts in images.items()}
+    return FrameSet(stacked, np.concatenate(motions), np.concatenate(labels), np.concatenate(groups), np.concatenate(truths))
+
+
+def empty_frames(spec: ObservationSpec) -> FrameSet:
+    images = {name: np.zeros((0, height, width, 3), np.uint8) for name, (height, width) in spec.cameras.items()}
+    none = np.zeros((0, len(PHASES)), np.int8)
+    return FrameSet(images, np.zeros((0, len(motion_indices(spec.state_names))), np.float32), none, np.zeros(0, np.int32), none)
+
+
+def join(sets: Sequence[FrameSet]) -> FrameSet:
+    """One set of several; groups must already differ (`frames_of(first_group=…)`)."""
+    images = {name: np.concatenate([s.images[name] for s in sets]) for name in sets[0].images}
+    parts = (np.concatenate([getattr(s, field) for s in sets]) for field in ("motion", "labels", "group", "truth"))
+    return FrameSet(images, *parts)
+
+
+def folds(frames: FrameSet, count: int, rng: np.random.Generator) -> np.ndarray:
+    """int32 ``(N,)`` fold of every frame: by segment, never by frame, and each direction's positives spread over all folds.
+
+    Neighbouring frames of a segment look alike; with a split by frame the held-out part would only measure memory.
+    """
+    fold_of: dict[int, int] = {}
+    # deal segments like cards, those with most positives of each direction first, so that no fold lacks a class
+    kinds: dict[tuple[bool, ...], list[int]] = {}
+    for group in np.unique(frames.group):
+        has = tuple(bool(x) for x in (frames.labels[frames.group == group] == 1).any(axis=0))
+        kinds.setdefault(has, []).append(int(group))
+    dealt = 0
+    for has in sorted(kinds, reverse=True):
+        for group in rng.permutation(kinds[has]):
+            fold_of[int(group)] = dealt % count
+            dealt += 1
+    return np.array([fold_of[int(g)] for g in frames.group], np.int32)

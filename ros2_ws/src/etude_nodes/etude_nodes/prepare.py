@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from etude.cli import clear_message
-from etude.config import RunConfig
+from etude.config import REPOSITORY, RunConfig
 from etude.run_folder import RunFolder, classifier_frames_store, data_root, demonstrations_store
 from etude.specs import digest
 from etude_nodes.process import EXIT_DONE, EXIT_REFUSED, open_run
@@ -45,13 +45,14 @@ def missing(config: RunConfig, folder: RunFolder) -> list[str]:
 
 
 def classifier_cache(config: RunConfig) -> Path:
-    """Where the classifier for these recordings and settings is kept. Other recordings or settings make another folder."""
+    """Where the classifier for these recordings, settings and program is kept. Any other of these makes another folder."""
     ingredients = {
         # when each was recorded: recording anew makes a new file
         "recordings": [
             (store / "store.json").stat().st_mtime_ns
             for store in (demonstrations_of(config), classifier_frames_store(config.task.name))
         ],
+        "program": [digest(path.read_bytes()) for path in sorted((REPOSITORY / "reward_classifiers").glob("*.py"))],
         "max_false_positive_rate": config.recipe.reward.max_false_positive_rate,
         "cameras": config.task.cameras,
         "image_size_px": config.task.image_size_px,

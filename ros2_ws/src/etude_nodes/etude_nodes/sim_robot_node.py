@@ -1,7 +1,7 @@
 """The simulated Panda on the hardware's topics, in real time: what a Franka driver talks to, with no Franka.
 
 Names and profiles are those of the vendors' ROS 2 packages (CRISP Cartesian controller, franka_ros2, realsense-ros); only the
-gripper differs: its action types come with the vendor's package, so here it is a width on a topic. Nothing of practice is known here.
+gripper differs: its action types come with the vendor's package, so here it is a width on a topic. It knows nothing of practice.
 
     ros2 run etude_nodes sim_robot --ros-args -p task:=slide -p rate_hz:=50.0
 """
@@ -44,9 +44,9 @@ def image_topic(camera: str) -> str:
 class SimRobotNode(Node):
     """Topics of one simulated arm. `run` simulates in the calling thread, which also owns the renderers.
 
-    Subscribes ``/target_pose`` (PoseStamped, frame ``base``; the newest is followed until the next, as the real controller does) and
-    ``/gripper/target_width`` (Float64, metres between the fingers). Publishes ``/current_pose``, ``/joint_states`` and one rgb8 image
-    per camera.
+    Subscribes ``/target_pose`` (PoseStamped, frame ``base``; the newest is followed until the next, as the real controller does)
+    and ``/gripper/target_width`` (Float64, metres between the fingers). Publishes ``/current_pose``, ``/joint_states`` and one
+    rgb8 image per camera.
     """
 
     def __init__(self) -> None:

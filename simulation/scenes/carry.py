@@ -66,6 +66,17 @@ class CarryScene(Scene):
         out_of_reach = bool((position[:2] < low[:2]).any() or (position[:2] > high[:2]).any())
         return bool(fallen or out_of_reach)
 
+    # --- success --------------------------------------------------------------------------------------------------
+
+    def placed(self, data: mujoco.MjData) -> dict[str, bool]:
+        """Phase -> whether the object rests where that phase wants it, held or not."""
+        raise NotImplementedError
+
+    def success(self, data: mujoco.MjData, tool: Tool) -> dict[str, bool]:
+        """Placed and let go: otherwise two phases could hand the object to each other without ever grasping it again."""
+        released = tool.opening_m > self.width_m + 0.012
+        return {phase: placed and released for phase, placed in self.placed(data).items()}
+
     # --- expert ---------------------------------------------------------------------------------------------------
 
     def goal_m(self, data: mujoco.MjData, phase: str) -> np.ndarray:
@@ -80,7 +91,7 @@ class CarryScene(Scene):
         opened = tool.opening_m > min(self.width_m + 0.025, 2 * MAX_FINGER_M - 0.01)
         grasp = position + np.array([0.0, 0.0, self.grip_m])
         level = abs(offset[2] - self.grip_m) < (0.007 if opened else 0.022)  # wider once the fingers close: no hesitating
-        if self.success(data, tool)[phase]:
+        if self.placed(data)[phase]:
             return Intent(np.zeros(3), open_gripper=True, caution=0.3)
         if level and (aside < reach + 0.004).all():
             if tool.opening_m < self.width_m + 0.004:

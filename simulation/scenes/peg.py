@@ -10,7 +10,7 @@ from typing import ClassVar
 import mujoco
 import numpy as np
 
-from simulation.scenes.base import Camera, Tool, uniform
+from simulation.scenes.base import Camera, uniform
 from simulation.scenes.carry import CarryScene
 
 _HOLE = np.array([0.49, 0.10])
@@ -83,7 +83,7 @@ class Peg(CarryScene):
     def object_state(self, data: mujoco.MjData) -> np.ndarray:
         return np.append(self.object_m(data), self.upright(data))
 
-    def success(self, data: mujoco.MjData, tool: Tool) -> dict[str, bool]:
+    def placed(self, data: mujoco.MjData) -> dict[str, bool]:
         position = self.object_m(data)
         down = position[2] < 0.008 and self.upright(data) > 0.97 and self.slow(data)
         inserted = np.abs(position[:2] - _HOLE).max() < self.option["clearance_m"] + 0.002

@@ -10,7 +10,7 @@ from typing import ClassVar
 import mujoco
 import numpy as np
 
-from simulation.scenes.base import Camera, Tool, uniform
+from simulation.scenes.base import Camera, uniform
 from simulation.scenes.carry import CarryScene
 
 _X, _Y = 0.49, 0.12
@@ -51,7 +51,7 @@ class Relocate(CarryScene):
     def tool_start_m(self, data: mujoco.MjData, phase: str, rng: np.random.Generator) -> np.ndarray:
         return uniform(rng, (0.40, -0.20, 0.09), (0.58, 0.20, 0.17))
 
-    def success(self, data: mujoco.MjData, tool: Tool) -> dict[str, bool]:
+    def placed(self, data: mujoco.MjData) -> dict[str, bool]:
         x, y, z = self.object_m(data)
         half, down = self.option["zone_half_width_m"], z < _HALF + 0.006 and self.slow(data)
         return {p: bool(down and abs(x - _X) < half and abs(y - self._goal_y(p)) < half) for p in ("forward", "backward")}

@@ -57,9 +57,8 @@ def train_command(argv: Sequence[str]) -> int:
     if play is None:
         print(f"no labelled play in {play_path}: expect false positives in states that demonstrations never show")
     for phase, part in report["phases"].items():
-        print(
-            f"{phase}: threshold {part['threshold']:.3f}, {part['positive_frames']} positive and {part['negative_frames']} negative frames"
-        )
+        counts = f"{part['positive_frames']} positive and {part['negative_frames']} negative frames"
+        print(f"{phase}: threshold {part['threshold']:.3f}, {counts}")
         for name, label in _MEASURES.items():
             print(f"  held-out {label:20} {_from_json(part['held_out'][name])}")
     return 0
@@ -69,7 +68,7 @@ def test_command(argv: Sequence[str]) -> int:
     """`etude classifier test`: a classifier against episodes whose truth is known."""
     parser = argparse.ArgumentParser(
         prog="etude classifier test",
-        description="Compare a classifier with episodes whose outcome is known (the simulator's ground truth or a person's labels), "
+        description="Compare a classifier with episodes whose outcome is known (ground truth or a person's labels), "
         "by frame and by the decision that the control loop would have made.",
         epilog="examples:\n  etude classifier test --classifier runs/latest/classifier --episodes runs/latest/episodes\n"
         "  etude classifier test --classifier data/classifiers/slide --episodes runs/demo/episodes --picture worst.png",
@@ -77,7 +76,7 @@ def test_command(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--classifier", type=Path, required=True, help="folder with classifier.json")
     parser.add_argument("--episodes", type=Path, required=True, help="episode store, or a run folder")
-    parser.add_argument("--consecutive-frames", type=int, default=3, help="hysteresis of the decision (default: %(default)s)")
+    parser.add_argument("--consecutive-frames", type=int, default=2, help="hysteresis of the decision (default: %(default)s)")
     parser.add_argument(
         "--picture", type=Path, default=Path("classifier_mistakes.png"), help="the worst mistakes (default: %(default)s)"
     )

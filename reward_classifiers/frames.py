@@ -8,26 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from etude.specs import IMAGE_PREFIX, PHASES, ObservationSpec
 from etude.step import UNKNOWN
 
+if TYPE_CHECKING:
+    from etude.episodes.segment import Segment
+
 IGNORE = -1
 """Label of a frame that says nothing about a direction."""
-
-
-class SegmentLike(Protocol):
-    """What is read of an `etude.episodes.store.Segment`."""
-
-    info: object
-    observation: dict[str, np.ndarray]
-    success: np.ndarray
-    success_truth: np.ndarray
-    judged_by: Sequence[str]
-    is_terminal: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ def motion_indices(state_names: Sequence[str]) -> list[int]:
     return [i for i, name in enumerate(state_names) if "velocity" in name]
 
 
-def label_segment(segment: SegmentLike, phase: str, rules: FrameRules) -> np.ndarray:
+def label_segment(segment: Segment, phase: str, rules: FrameRules) -> np.ndarray:
     """int8 ``(T, 2)`` labels of one segment.
 
     Frames that a person judged (``judged_by == "human"``) keep that label, and a person's success in one direction is a
@@ -111,7 +103,7 @@ def label_segment(segment: SegmentLike, phase: str, rules: FrameRules) -> np.nda
 
 
 def frames_of(
-    segments: Iterable[tuple[str, SegmentLike]], spec: ObservationSpec, rules: FrameRules, first_group: int = 0
+    segments: Iterable[tuple[str, Segment]], spec: ObservationSpec, rules: FrameRules, first_group: int = 0
 ) -> FrameSet:
     """Labelled frames of ``(phase, segment)`` pairs; frames that teach nothing in either direction are left out."""
     images: dict[str, list[np.ndarray]] = {name: [] for name in spec.cameras}

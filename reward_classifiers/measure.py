@@ -81,7 +81,8 @@ def measure(judge: ImageJudge, store: EpisodeStore, consecutive_frames: int, kee
             mistakes.append(Mistake(info.phase, info.segment, int(row), float(probability[row]), int(truth[row]), pictures))
     if not any(frames.values()):
         raise ClassifierError(
-            f"no step of {store.path} has a known outcome (ground truth or a person's label), so the classifier cannot be tested on it"
+            f"no step of {store.path} has a known outcome (ground truth or a person's label): "
+            "the classifier cannot be tested on it"
         )
     mistakes.sort(key=lambda m: abs(m.probability - m.truth), reverse=True)
     return Measurement(

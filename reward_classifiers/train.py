@@ -117,6 +117,9 @@ def gather(store: EpisodeStore, play: EpisodeStore | None, task: str, rules: Fra
             "the episode store has no camera images, so no image classifier can be trained on it. "
             f"Record demonstrations with images: etude demo record --task {task} --observation pixels"
         )
+    for name, (height, width) in spec.cameras.items():
+        if height % 8 or width % 8:
+            raise ClassifierError(f"camera {name!r} has {width}x{height} pixels: a classifier needs multiples of 8 (task.image_size_px)")
     if play is not None and play.observation_spec != spec:
         raise ClassifierError(
             f"the demonstrations have {spec} but the play frames have {play.observation_spec}: record both with the same robot"
@@ -150,9 +153,8 @@ def fit(
     settings: TrainingSettings,
     seed: int,
     note: Callable[[int, float], None],
-) -> tuple[Params, int]:
-    """One member: balanced mini-batches, early stopping on the held-out loss. Returns the best parameters and their update
-    count."""
+) -> Params:
+    """One member: balanced mini-batches, early stopping on the held-out loss. Returns the best parameters."""
     rng = np.random.default_rng(seed)
     key, start = jax.random.split(jax.random.key(seed))
     params = initialise(architecture, start)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import sys
 import threading
 import time
@@ -51,6 +52,9 @@ BEAUTY_SIZE = (480, 640)
 DRAIN_S = 5.0
 """On the way out: how long to wait for the learner's acknowledgement. What is not acknowledged stays in the outbox."""
 LEARNER_SILENT_S = 3.0
+LONELY_AFTER_S = 60.0
+"""A learner that compiles and reads a large replay needs most of this before it answers."""
+LOOP_NICENESS = -10
 STEPS_AHEAD = 24
 """At the learner's pace: steps made but not yet received, at most; so an old acknowledgement cannot mislead for long."""
 
@@ -63,6 +67,7 @@ class LearnerLead:
         self._received = 0
         self._may_advance = False
         self._heard_s = -float("inf")
+        self._born_s = time.monotonic()
 
     def made_one(self) -> None:
         self._made += 1
@@ -73,6 +78,11 @@ class LearnerLead:
     @property
     def silent(self) -> bool:
         return time.monotonic() - self._heard_s > LEARNER_SILENT_S
+
+    @property
+    def lonely_s(self) -> float:
+        """Seconds since the start without any acknowledgement at all; 0 once a learner was heard."""
+        return time.monotonic() - self._born_s if self._heard_s == -float("inf") else 0.0
 
     def __call__(self) -> bool:
         return self._may_advance and self._made - self._received < STEPS_AHEAD and not self.silent
@@ -208,6 +218,7 @@ class Teller:
 
     def __init__(self, node: ActorNode, loop: ControlLoop, inbox: PolicyInbox, rehearsal: Rehearsal) -> None:
         self._node, self._loop, self._inbox, self._rehearsal = node, loop, inbox, rehearsal
+        self._said_lonely = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tell", daemon=True)
 
@@ -220,10 +231,24 @@ class Teller:
 
     def status(self) -> PracticeStatus:
         status = self._loop.status()
-        message = self._inbox.complaint() or status.message
+        message = self._inbox.complaint() or self._lonely() or status.message
         if not message and self._node.lead.silent and status.policy_version:
             message = "the learner is silent; steps are kept in the outbox until it is back"
         return dataclasses.replace(status, outbox_pending=self._node.sender.pending, message=message)
+
+    def _lonely(self) -> str:
+        """A sentence when no learner was ever heard, which a wrong domain or network explains."""
+        if self._node.lead.lonely_s < LONELY_AFTER_S:
+            return ""
+        domain = os.environ.get("ROS_DOMAIN_ID", "0")
+        text = (
+            f"no learner answers in ROS domain {domain}: start one with `etude practice run`, or give both machines the same "
+            "ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET"
+        )
+        if not self._said_lonely:
+            self._said_lonely = True
+            log.warning("%s", text)
+        return text
 
     def _run(self) -> None:
         due = {"status": 0.0, "cameras": 0.0, "diagnostics": 0.0}
@@ -289,6 +314,8 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
         teller = Teller(node, loop, inbox, rehearsal)
         with spinning(node):
             teller.start()
+            if config.robot.pace == "realtime":
+                _prefer_this_thread()
             try:
                 loop.run(stop)
             finally:
@@ -302,6 +329,12 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
         if each is not None:
             each.close()
     return EXIT_DONE
+
+
+def _prefer_this_thread() -> None:
+    """Let the control loop's thread run before others on a busy machine, where the system allows it (root, or a raised limit)."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOOP_NICENESS)
 
 
 def _drain(sender: StepSender) -> bool:

@@ -37,7 +37,7 @@ COMPILATION_CACHE = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
 }
-"""What JAX compiled is kept (1.4 MB for the demo): a second start, or a restart after a kill, saves most of the learner's 20 s."""
+"""What JAX compiled is kept (1.4 MB for the demo): a second start, or a restart after a kill, is much faster."""
 
 
 def run_command(argv: Sequence[str]) -> int:

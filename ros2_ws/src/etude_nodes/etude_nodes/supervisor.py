@@ -101,7 +101,7 @@ class Supervisor:
     def __init__(self, folder: RunFolder, config: RunConfig, out: TextIO = sys.stdout) -> None:
         self._folder, self._config, self._out = folder, config, out
         self._terminal = out.isatty()
-        self._started = time.monotonic()
+        self._started, self._started_at = time.monotonic(), time.time()
         self._line_at = 0.0
         self.children = children_of(config)
 
@@ -205,14 +205,17 @@ class Supervisor:
         if not self._terminal and now - self._line_at < LINE_S:
             return
         self._line_at = now
-        line = progress_line(
-            read_json(self._folder.root / STATUS_FILE), read_json(self._folder.root / "learner_status.json"), self._config
-        )
+        line = progress_line(self._fresh(STATUS_FILE), self._fresh("learner_status.json"), self._config)
         if self._terminal:
             width = os.get_terminal_size(self._out.fileno()).columns
             print(f"\r\033[K{line[: width - 1]}", end="", file=self._out, flush=True)
         else:
             print(line, file=self._out, flush=True)
+
+    def _fresh(self, name: str) -> dict[str, Any]:
+        """A status file of this start; what an earlier one left is not shown."""
+        status = read_json(self._folder.root / name)
+        return status if (status.get("stamp_s") or 0.0) >= self._started_at else {}
 
     def _clear_line(self) -> None:
         if self._terminal:
@@ -241,7 +244,7 @@ def progress_line(status: dict[str, Any], learner: dict[str, Any], config: RunCo
             return f"learner prepares the policy from demonstrations: {100 * share:.0f}%"
         return "starting the processes"
     minutes = (status.get("run_time_s") or 0.0) / 60
-    planned = f" of {config.minutes:g}" if config.minutes else ""
+    planned = f" of {config.minutes:.3g}" if config.minutes else ""
     parts = [f"{minutes:.1f}{planned} min", f"{status['env_steps']} steps", str(status["mode"])]
     for phase, rate in (status.get("success") or {}).items():
         low, high = wilson_interval(rate["successes"], rate["attempts"])

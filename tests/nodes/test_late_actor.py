@@ -16,7 +16,7 @@ from actor.outbox import Outbox
 from actor.policy_runner import PolicyRunner
 from etude.config import load_run_config
 from etude.step import Source, Step
-from etude_nodes.actor_node import ActorNode
+from etude_nodes.actor_node import STEPS_AHEAD, ActorNode, LearnerLead
 from etude_nodes.policy_inbox import PolicyInbox
 from etude_nodes.process import middleware, spinning
 
@@ -100,6 +100,29 @@ def test_a_restarted_learner_is_heard_although_its_versions_begin_again(learner:
                 wait_until(lambda: actor.runner.version == 1, 20.0, "version 1 of the restarted learner")
             finally:
                 second.kill()
+
+
+def test_a_new_actor_may_advance_beside_others_until_it_is_too_far_ahead() -> None:
+    lead = LearnerLead(last_sequence=0)
+    assert not lead(), "nobody was heard yet"
+    lead.heard(may_advance=True)
+    for _ in range(STEPS_AHEAD):
+        assert lead()
+        lead.made_one()
+    assert not lead(), "the learner has received nothing of it"
+    lead.received(10)
+    assert lead()
+    lead.heard(may_advance=False)
+    assert not lead()
+
+
+def test_an_actor_whose_steps_an_older_learner_stored_waits_for_this_one_to_catch_up() -> None:
+    lead = LearnerLead(last_sequence=500, pending=30)
+    lead.heard(may_advance=True)
+    lead.received(100)
+    assert not lead()
+    lead.received(500)
+    assert lead()
 
 
 def test_a_step_that_does_not_fit_is_dropped_by_the_learner_with_a_reason(tmp_path: Path, wait_until, domain) -> None:

@@ -62,9 +62,10 @@ STEPS_AHEAD = 24
 class LearnerLead:
     """Whether a simulation at the learner's pace may take its next step, by acknowledgements and emitted steps. Any thread."""
 
-    def __init__(self, last_sequence: int) -> None:
+    def __init__(self, last_sequence: int, pending: int = 0) -> None:
+        """`last_sequence` of the outbox, of which the newest `pending` steps are not acknowledged."""
         self._made = last_sequence
-        self._received = 0
+        self._received = last_sequence - pending
         self._may_advance = False
         self._heard_s = -float("inf")
         self._born_s = time.monotonic()
@@ -72,8 +73,13 @@ class LearnerLead:
     def made_one(self) -> None:
         self._made += 1
 
-    def acknowledged(self, received: int, may_advance: bool) -> None:
-        self._received, self._may_advance, self._heard_s = received, may_advance, time.monotonic()
+    def heard(self, may_advance: bool) -> None:
+        """Any acknowledgement, also of another actor's steps: the learner lives, and says whether simulations may advance."""
+        self._may_advance, self._heard_s = may_advance, time.monotonic()
+
+    def received(self, sequence: int) -> None:
+        """The learner has this actor's steps up to `sequence`."""
+        self._received = sequence
 
     @property
     def silent(self) -> bool:
@@ -94,7 +100,7 @@ class ActorNode(Node):
     def __init__(self, config: RunConfig, outbox: Outbox, inbox: PolicyInbox, cameras: tuple[str, ...]) -> None:
         super().__init__("actor", namespace=config.robot_namespace)
         self._config, self._outbox, self._inbox = config, outbox, inbox
-        self.lead = LearnerLead(outbox.last_sequence)
+        self.lead = LearnerLead(outbox.last_sequence, len(outbox))
         name = config.robot_namespace
         self._steps = self.create_publisher(msg.Step, qos.robot_topic(name, "steps"), qos.STEPS)
         self._statuses = self.create_publisher(msg.PracticeStatus, qos.robot_topic(name, "practice_status"), qos.latched())
@@ -180,12 +186,10 @@ class ActorNode(Node):
     # --- in ---------------------------------------------------------------------------------------------------------
 
     def _on_ack(self, message: msg.StepAck) -> None:
+        self.lead.heard(message.may_advance)
         if message.actor_id == self._outbox.actor_id:
-            self.lead.acknowledged(message.received_sequence, message.may_advance)
+            self.lead.received(message.received_sequence)
             self.sender.on_ack(message.received_sequence, message.stored_sequence, message.learner_id)
-        elif not message.actor_id:  # a learner that knows no actor yet
-            self.lead.acknowledged(0, message.may_advance)
-            self.sender.on_ack(0, 0, message.learner_id)
 
     def _on_stop_topic(self, message: Bool) -> None:
         self._say("software_stop", self._loop.software_stop(message.data))
@@ -231,7 +235,7 @@ class Teller:
 
     def status(self) -> PracticeStatus:
         status = self._loop.status()
-        message = self._inbox.complaint() or self._lonely() or status.message
+        message = self._node.sender.error or self._inbox.complaint() or self._lonely() or status.message
         if not message and self._node.lead.silent and status.policy_version:
             message = "the learner is silent; steps are kept in the outbox until it is back"
         return dataclasses.replace(status, outbox_pending=self._node.sender.pending, message=message)

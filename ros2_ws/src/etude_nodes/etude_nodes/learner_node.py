@@ -114,7 +114,8 @@ class LearnerNode(Node):
         sent_at = 0.0
         while not self._stop.wait(pause):
             try:
-                acknowledgements = self._learner.acknowledgements() or {"": (0, 0)}  # "" tells new actors that the learner lives
+                # "" is for actors that the learner does not know yet: it lives, and whether they may advance
+                acknowledgements = {"": (0, 0), **self._learner.acknowledgements()}
                 may_advance = self._learner.may_advance()
                 now = time.monotonic()
                 beat = now - sent_at >= HEARTBEAT_S

@@ -21,11 +21,11 @@ import numpy as np
 from benchmarks.transport import ACTION, OBSERVATION, PARAMETERS, RUN_CONFIG
 from etude.config import load_run_config
 from etude.episodes.store import EpisodeStore
-from etude.policy_file import PolicyProgram, PolicyWeights
+from etude.policy_file import ParameterShapes, PolicyProgram, PolicyWeights
 from etude.specs import specs_to_json
 from etude.step import Step
 
-SHAPES = {f"layer_{i}": ((PARAMETERS // 10,), "float32") for i in range(10)}
+SHAPES: ParameterShapes = {f"layer_{i}": ((PARAMETERS // 10,), "float32") for i in range(10)}
 BETWEEN_PUBLICATIONS_S = 0.5
 
 

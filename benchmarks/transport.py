@@ -14,7 +14,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +24,9 @@ from benchmarks.result import Result
 from etude.config import CONFIG_ROOT, load_run_config
 from etude.specs import ActionSpec, ObservationSpec
 from etude.step import Source, Step
+
+if TYPE_CHECKING:
+    from actor.policy_runner import PolicyRunner
 
 OBSERVATION = ObservationSpec(tuple(f"s{i}_m" for i in range(20)), {"front": (128, 128), "wrist": (128, 128)})
 ACTION = ActionSpec(("x", "y", "z", "gripper"), (0.03, 0.03, 0.03, 1.0))
@@ -116,7 +121,7 @@ def weights_latency_ms() -> Iterator[Result]:
         latencies = []
         for version in range(1, 12):
             began = float(side.call("publish", version)[0])
-            _wait(lambda version=version: runner.version == version, 20, poll_s=0.001)
+            _wait(partial(_flies, runner, version), 20, poll_s=0.001)
             latencies.append((time.monotonic() - began) * 1000)
             time.sleep(0.2)
         rest = latencies[1:]  # the first waits for the program to compile
@@ -134,7 +139,7 @@ def publish_blocks_training_ms() -> Iterator[Result]:
     """How much longer training takes because one 5-million-parameter version is published: mean time lost per publication."""
     with two_processes() as (_, runner, side):
         side.call("publish", 1)
-        _wait(lambda: runner.version == 1, 20)
+        _wait(partial(_flies, runner, 1), 20)
         lost, update_ms, longest_ms = map(float, side.call("train", 12))
     config = {
         "parameters": PARAMETERS,
@@ -178,6 +183,10 @@ def make_steps(count: int) -> Iterator[Step]:
             source=Source.SCRIPTED,
             policy_version=0,
         )
+
+
+def _flies(runner: PolicyRunner, version: int) -> bool:
+    return runner.version == version
 
 
 def _wait(condition: Callable[[], bool], timeout_s: float, poll_s: float = 0.005) -> None:

@@ -148,7 +148,7 @@ def test_before_practice_the_line_says_what_is_waited_for(config: RunConfig) -> 
 
 def test_last_words_survive_a_missing_log(tmp_path) -> None:
     assert last_words(tmp_path / "none.log") == "(no log)"
-    (tmp_path / "a.log").write_text("one\n\ntwo\nthree\nfour\n--- start\n")
+    (tmp_path / "a.log").write_text("--- first start\nold\n--- second start\none\n\ntwo\nthree\nfour\n")
     assert last_words(tmp_path / "a.log") == "two / three / four"
 
 

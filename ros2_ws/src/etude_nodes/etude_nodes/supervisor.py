@@ -31,6 +31,8 @@ LINE_S = 10.0
 REFRESH_S = 0.5
 STOP_ACTOR_S, STOP_LEARNER_S, STOP_DASHBOARD_S = 15.0, 90.0, 5.0
 SUPERVISOR_FILE = "supervisor.json"
+START_MARK = "--- "
+"""Begins the line that a log gets at every start of its process."""
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -61,7 +63,7 @@ class Child:
 
     def start(self, folder: RunFolder) -> None:
         with (folder.logs / f"{self.name}.log").open("ab") as output:
-            output.write(f"--- {datetime.now(UTC).isoformat(timespec='seconds')} start\n".encode())
+            output.write(f"{START_MARK}{datetime.now(UTC).isoformat(timespec='seconds')} start\n".encode())
             self.process = subprocess.Popen(
                 [sys.executable, "-m", self.module, "--run", str(folder.root)],
                 stdin=subprocess.DEVNULL,
@@ -148,7 +150,7 @@ class Supervisor:
         """A child ended although nobody asked it to: start it again after a while, or give up."""
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         child.crashes = [moment for moment in child.crashes if now - moment < FORGIVEN_AFTER_S] + [now]
-        tail = last_words(self._folder.logs / f"{child.name}.log")
+        tail = last_words(self._folder.logs / f"{child.name}.log", lines=1 if code == EXIT_REFUSED else 3)
         if code == EXIT_REFUSED or len(child.crashes) > len(BACKOFF_S):
             if not child.needed:
                 child.done = True
@@ -241,7 +243,11 @@ def progress_line(status: dict[str, Any], learner: dict[str, Any], config: RunCo
     if not status or status.get("stage") == "waiting":
         share = numbers.get("learner/pretraining")
         if learner.get("state") == "pretraining" and share is not None:
-            return f"learner prepares the policy from demonstrations: {100 * share:.0f}%"
+            return f"the learner prepares the policy from demonstrations: {100 * share:.0f}%"
+        if learner.get("state") == "starting":
+            return "the learner reads demonstrations and compiles (longer the first time)"
+        if learner.get("state") == "training":
+            return "the actor gets the policy"
         return "starting the processes"
     minutes = (status.get("run_time_s") or 0.0) / 60
     planned = f" of {config.minutes:.3g}" if config.minutes else ""
@@ -261,12 +267,13 @@ def progress_line(status: dict[str, Any], learner: dict[str, Any], config: RunCo
 
 
 def last_words(log: Path, lines: int = 3) -> str:
-    """The last non-empty lines of a log, on one line."""
+    """The last non-empty lines of a log since its process's last start, on one line."""
     try:
         text = log.read_bytes()[-4000:].decode(errors="replace")
     except OSError:
         return "(no log)"
-    found = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("---")]
+    newest = f"\n{text}".rpartition(f"\n{START_MARK}")[2].splitlines()
+    found = [line.strip() for line in newest if line.strip() and not line.endswith(" start")]
     return " / ".join(found[-lines:]) or "(nothing)"
 
 

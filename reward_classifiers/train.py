@@ -53,7 +53,7 @@ class TrainingSettings:
     weight_decay: float = 1e-3
     near_frames: int = 3
     near_weight: float = 3.0
-    shift_px: int = 2
+    shift_px: int = 1
     jitter: float = 0.1
     rules: FrameRules = field(default_factory=FrameRules)
 

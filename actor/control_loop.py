@@ -27,6 +27,7 @@ from actor.safety import filter_action, reading_problems
 from actor.scoring import Scorer
 from actor.segments import SegmentRecorder
 from actor.viewfinder import Viewfinder
+from actor.wander import Wander
 from etude.config import ConfigError, RunConfig
 from etude.robot import Judge, Reading, Robot
 from etude.specs import IMAGE_PREFIX, PHASES
@@ -98,6 +99,7 @@ class ControlLoop:
         )
         self._recorder = SegmentRecorder(robot.action_spec, config.task.name, instructions(config), emit, first_segment)
         self._max_steps = max_steps(config)
+        self._wander = Wander(robot.action_spec, config.recipe.reset.wander_steps, self._rng)
         self._rule = make_help_rule(config.recipe.help)
         self._helper = ScriptedHelper.from_config(config, robot.advances_on_act)
         self._state = practice.PracticeState(reset=config.recipe.reset.kind)
@@ -225,6 +227,10 @@ class ControlLoop:
         if self._recorder.open:
             self._observe(reading)
         if not self._recorder.open and self._state.practising and not self._evaluation_due():
+            motion = self._wander.next()
+            if motion is not None:
+                self._execute(motion, reading)
+                return
             self._begin(reading)
         if self._recorder.open:
             self._act(reading)
@@ -268,6 +274,7 @@ class ControlLoop:
         if last:
             self._progress.finished(segment, phase, verdict.success, verdict.truth)
             self._apply(practice.SegmentEnded(verdict.success))
+            self._wander.plan()
             reason = lost or self._rule.after_attempt(verdict.success)
             if reason is not None:
                 self._apply(practice.AskHelp(reason))
@@ -275,6 +282,14 @@ class ControlLoop:
     def _act(self, reading: Reading) -> None:
         version = self._policy.version
         proposed = np.asarray(self._policy.act(reading.observation, self._state.phase, True), np.float32)
+        action = self._execute(proposed, reading)
+        # what cannot be stored (not finite, wrong shape) is replaced by what was executed instead
+        storable = proposed.shape == action.shape and bool(np.isfinite(proposed).all())
+        self._recorder.acted(action, proposed if storable else action, Source.POLICY, version)
+        self._progress.env_steps += 1
+
+    def _execute(self, proposed: np.ndarray, reading: Reading) -> np.ndarray:
+        """Send what the safety filter leaves of `proposed`; returns it."""
         action, _ = filter_action(
             proposed,
             reading,
@@ -287,10 +302,7 @@ class ControlLoop:
         self._robot.act(action)
         self._meter.tick(time.monotonic())
         self._executed = action
-        # what cannot be stored (not finite, wrong shape) is replaced by what was executed instead
-        storable = proposed.shape == action.shape and bool(np.isfinite(proposed).all())
-        self._recorder.acted(action, proposed if storable else action, Source.POLICY, version)
-        self._progress.env_steps += 1
+        return action
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
@@ -374,6 +386,7 @@ class ControlLoop:
             with contextlib.suppress(NotImplementedError):
                 self._robot.hard_reset(self._state.phase, self._rng)
             self._progress.hard_resets += 1
+            self._wander.cancel()
         self._rule.answered()
         self._apply(practice.HelpAnswered())
         self._tell_help(self._state.help_reason, f"Answered by {operator}: {answer}.", is_open=False)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SUCCESS_REWARD = 1.0
 """Stored reward of the success transition, whatever the recipe; the learner gives demonstrations its own recipe's rewards."""
+DEMONSTRATOR_PATIENCE = 2
+"""A demonstrator may take this many times the steps that practice allows: people show a task slower than it can be done."""
 ATTEMPTS_PER_DEMONSTRATION = 20
 """More failures than this per wanted demonstration mean that the expert cannot do the task."""
 
@@ -112,7 +114,8 @@ def _demonstrate(
         return False  # nothing to show; happens when the other direction left the object in this one's goal
     recorder.begin(reading, scorer.score(reading, phase), phase, scorer.name)
     executed: np.ndarray | None = None
-    for step in range(max_steps(config)[phase]):
+    patience = DEMONSTRATOR_PATIENCE * max_steps(config)[phase]
+    for step in range(patience):
         try:
             proposed = robot.expert_action(phase, rng)
         except NotImplementedError:
@@ -126,7 +129,7 @@ def _demonstrate(
         recorder.acted(executed, executed, Source.SCRIPTED, 0)
         reading = robot.read()
         verdict = scorer.score(reading, phase)
-        last = verdict.success or step + 1 == max_steps(config)[phase]
+        last = verdict.success or step + 1 == patience
         recorder.observe(reading, verdict, SUCCESS_REWARD if verdict.success else 0.0, last=last, terminal=verdict.success)
         if verdict.success:
             writer.keep() if keep else writer.discard()

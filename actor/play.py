@@ -33,11 +33,11 @@ JUDGE = "human"
 FRAMES_PER_DIRECTION = 1500
 """150 s at 10 Hz. Measured on the slide task: 400 leave errors of 2 cm around the goal, 1500 of a few millimetres."""
 SEGMENT_FRAMES = 40
-FAR_START_SHARE = 0.25
+FAR_START_SHARE = 0.4
 """Segments that begin far from the goal; the others begin at it."""
 _MOTIONS = ("expert", "undo", "onwards", "random", "still")
-_CHANCES = (0.36, 0.26, 0.18, 0.14, 0.06)
-_LONGEST = {"expert": 16, "undo": 20, "onwards": 4, "random": 8, "still": 3}
+_CHANCES = (0.38, 0.22, 0.24, 0.11, 0.05)
+_LONGEST = {"expert": 16, "undo": 20, "onwards": 6, "random": 8, "still": 3}
 
 
 def record_play(

@@ -127,6 +127,9 @@ class ResetConfig(Model):
     kind: Literal["human", "backward_policy"] = Field(
         "backward_policy", description="backward_policy: a second policy with the backward task's own reward (FBRL)."
     )
+    wander_steps: int = Field(
+        0, ge=0, description="Between attempts the arm moves at random for up to so many steps, so that starts vary; not recorded."
+    )
 
 
 class HelpConfig(Model):

@@ -117,6 +117,17 @@ def test_a_child_that_ignores_sigterm_is_killed(tmp_path) -> None:
     child.process.stdout.close()
 
 
+def test_processes_of_a_killed_supervisor_stop_by_themselves(tmp_path) -> None:
+    node = "from etude_nodes.process import stop_event_from_signals; print(stop_event_from_signals().wait(20), flush=True)"
+    parent = (
+        "import os, subprocess, sys, time; "
+        f"child = subprocess.Popen([sys.executable, '-c', {node!r}], env={{**os.environ, 'ETUDE_SUPERVISOR': str(os.getpid())}}); "
+        "time.sleep(1.5); os.kill(os.getpid(), 9)"
+    )
+    done = supervisor.subprocess.run([sys.executable, "-c", parent], stdout=supervisor.subprocess.PIPE, timeout=20)
+    assert done.returncode == -signal.SIGKILL and done.stdout == b"True\n"
+
+
 # --- the line -------------------------------------------------------------------------------------------------------
 
 

@@ -283,6 +283,8 @@ class Teller:
 
 def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
     """Practise until `stop`, or until the run's minutes are over and evaluated. The process's exit status."""
+    if config.robot.pace == "realtime":
+        _prefer_this_process()
     judge = None
     if config.recipe.reward.kind == "classifier":
         from reward_classifiers.judge import load_judge
@@ -318,8 +320,6 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
         teller = Teller(node, loop, inbox, rehearsal)
         with spinning(node):
             teller.start()
-            if config.robot.pace == "realtime":
-                _prefer_this_thread()
             try:
                 loop.run(stop)
             finally:
@@ -335,10 +335,13 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
     return EXIT_DONE
 
 
-def _prefer_this_thread() -> None:
-    """Let the control loop's thread run before others on a busy machine, where the system allows it (root, or a raised limit)."""
+def _prefer_this_process() -> None:
+    """Let the actor run before others on a busy machine, where the system allows it (root, or a raised limit).
+
+    All its threads, because the control loop waits for whichever of them holds the interpreter. Call before any is started.
+    """
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOOP_NICENESS)
+        os.setpriority(os.PRIO_PROCESS, 0, LOOP_NICENESS)
 
 
 def _drain(sender: StepSender) -> bool:

@@ -281,7 +281,7 @@ def _prepare(folder: RunFolder, config: RunConfig) -> None:
 
 
 def _stop_on_signals() -> threading.Event:
-    """SIGTERM and the first Ctrl-C ask for a clean stop; the second Ctrl-C is a KeyboardInterrupt again."""
+    """SIGTERM, a closed terminal and the first Ctrl-C ask for a clean stop; the second Ctrl-C is a KeyboardInterrupt again."""
     stop = threading.Event()
 
     def ask(number: int, frame: object) -> None:
@@ -289,7 +289,7 @@ def _stop_on_signals() -> threading.Event:
             raise KeyboardInterrupt
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, ask)
     return stop
 

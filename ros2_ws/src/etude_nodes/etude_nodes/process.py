@@ -25,6 +25,9 @@ from etude.run_folder import RunFolder
 if TYPE_CHECKING:
     from rclpy.node import Node
 
+SUPERVISOR = "ETUDE_SUPERVISOR"
+"""Environment variable: process id of the supervisor, in the processes that it starts."""
+ORPHAN_CHECK_S = 0.5
 EXIT_DONE = 0
 EXIT_REFUSED = 2
 """The process cannot do its work and a restart would not help: wrong configuration, missing or unreadable files."""
@@ -58,11 +61,22 @@ def configure_logging() -> None:
 
 
 def stop_event_from_signals() -> threading.Event:
-    """An event that SIGINT and SIGTERM set. Call from the main thread."""
+    """An event that SIGINT and SIGTERM set, and the death of the supervisor that started this process. Call from the main thread."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    supervisor = os.environ.get(SUPERVISOR)
+    if supervisor == str(os.getppid()):
+        threading.Thread(target=_stop_when_orphaned, args=(int(supervisor), stop), name="orphan-watch", daemon=True).start()
     return stop
+
+
+def _stop_when_orphaned(parent: int, stop: threading.Event) -> None:
+    """A killed supervisor cannot stop its processes; they must not go on unseen and keep the run's files locked."""
+    while not stop.wait(ORPHAN_CHECK_S):
+        if os.getppid() != parent:
+            logging.getLogger(__name__).warning("the supervisor is gone; stopping")
+            stop.set()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from etude.config import RunConfig
 from etude.run_folder import RunFolder
 from etude.status import wilson_interval
 from etude.summary import read_json
-from etude_nodes.process import EXIT_REFUSED, write_json
+from etude_nodes.process import EXIT_REFUSED, SUPERVISOR, write_json
 from etude_nodes.rehearsal import STATUS_FILE
 
 BACKOFF_S = (0.5, 2.0, 5.0, 10.0)
@@ -69,7 +69,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self.environment, SUPERVISOR: str(os.getpid())},
                 start_new_session=True,
             )
         self.restart_at = None

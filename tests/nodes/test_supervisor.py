@@ -121,7 +121,8 @@ def test_processes_of_a_killed_supervisor_stop_by_themselves(tmp_path) -> None:
     node = "from etude_nodes.process import stop_event_from_signals; print(stop_event_from_signals().wait(20), flush=True)"
     parent = (
         "import os, subprocess, sys, time; "
-        f"child = subprocess.Popen([sys.executable, '-c', {node!r}], env={{**os.environ, 'ETUDE_SUPERVISOR': str(os.getpid())}}); "
+        f"child = subprocess.Popen([sys.executable, '-c', {node!r}], env={{**os.environ, 'ETUDE_SUPERVISOR': "
+        f"str(os.getpid())}}); "
         "time.sleep(1.5); os.kill(os.getpid(), 9)"
     )
     done = supervisor.subprocess.run([sys.executable, "-c", parent], stdout=supervisor.subprocess.PIPE, timeout=20)

@@ -61,7 +61,8 @@ def configure_logging() -> None:
 
 
 def stop_event_from_signals() -> threading.Event:
-    """An event that SIGINT and SIGTERM set, and the death of the supervisor that started this process. Call from the main thread."""
+    """An event that SIGINT and SIGTERM set, and the death of the supervisor that started this process. Call from the main
+    thread."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

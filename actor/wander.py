@@ -1,6 +1,8 @@
-"""A short random motion of the arm between two attempts, so that practice begins from varied poses and not only from where the last attempt ended.
+"""A short random motion of the arm between two attempts, so that practice begins from varied poses and not only from where the
+last attempt ended.
 
-A policy that only ever starts beside its last success forgets every other start. This moves the arm, never the scene on purpose, and
+A policy that only ever starts beside its last success forgets every other start. This moves the arm, never the scene on
+purpose, and
 its actions pass the safety filter like all others. It is not recorded.
 """
 
@@ -12,7 +14,8 @@ from etude.specs import ActionSpec
 
 
 class Wander:
-    """`plan` draws a motion of 0 to `max_steps` steps in one random direction, never downwards; `next` gives its actions, then None."""
+    """`plan` draws a motion of 0 to `max_steps` steps in one random direction, never downwards; `next` gives its actions, then
+    None."""
 
     def __init__(self, spec: ActionSpec, max_steps: int, rng: np.random.Generator) -> None:
         self._spec, self._max_steps, self._rng = spec, max_steps, rng

@@ -128,7 +128,9 @@ class ResetConfig(Model):
         "backward_policy", description="backward_policy: a second policy with the backward task's own reward (FBRL)."
     )
     wander_steps: int = Field(
-        0, ge=0, description="Between attempts the arm moves at random for up to so many steps, so that starts vary; not recorded."
+        0,
+        ge=0,
+        description="Between attempts the arm moves at random for up to so many steps, so that starts vary; not recorded.",
     )
 
 
@@ -215,7 +217,8 @@ class RunConfig(Model):
     def _state_has_no_classifier(self) -> "RunConfig":
         if self.observation == "state" and self.recipe.reward.kind == "classifier":
             raise ValueError(
-                "recipe.reward.kind is 'classifier' but observation is 'state' (no images): use observation=pixels or recipe.reward.kind=environment"
+                "recipe.reward.kind is 'classifier' but observation is 'state' (no images): use "
+                "observation=pixels or recipe.reward.kind=environment"
             )
         return self
 
@@ -226,7 +229,8 @@ class RunConfig(Model):
 def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> RunConfig:
     """Read a run YAML and apply ``key.path=value`` overrides (values are YAML).
 
-    ``task``, ``robot`` and ``recipe`` may be names: they load ``robot_configs/{tasks,robots,recipes}/<name>.yaml``. An override may name
+    ``task``, ``robot`` and ``recipe`` may be names: they load ``robot_configs/{tasks,robots,recipes}/<name>.yaml``. An
+    override may name
     another part (``recipe=rlpd``) and may reach inside one (``recipe.critic.ensemble=10``).
 
     Raises:

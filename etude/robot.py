@@ -56,11 +56,13 @@ class Robot(Protocol):
         ...
 
     def expert_action(self, phase: str, rng: np.random.Generator) -> np.ndarray:
-        """The scripted expert's normalised action for the current state, noise included. Raises NotImplementedError on robots without one."""
+        """The scripted expert's normalised action for the current state, noise included. Raises NotImplementedError on robots
+        without one."""
         ...
 
     def hard_reset(self, phase: str, rng: np.random.Generator) -> None:
-        """Put the scene into a random start state of `phase`. Only for evaluation and answered help requests; real robots ask a person."""
+        """Put the scene into a random start state of `phase`. Only for evaluation and answered help requests; real robots ask
+        a person."""
         ...
 
     def render(self, camera: str, height: int, width: int) -> np.ndarray:

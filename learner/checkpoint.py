@@ -46,7 +46,8 @@ class Checkpoints:
             restored = self._manager.restore(step, args=arguments)
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"checkpoint {step} in {self.folder} does not fit this recipe ({error}); resume with the configuration saved in the run folder"
+                f"checkpoint {step} in {self.folder} does not fit this recipe ({error}); resume with the "
+                f"configuration saved in the run folder"
             ) from error
         return jax.tree.map(jax.numpy.asarray, restored["state"]), restored["counters"]
 

@@ -45,7 +45,9 @@ def policy_export(argv: list[str]) -> int:
     out = arguments.out or folder.policy
     save_policy(out, program, weights)
     size = sum(array.nbytes for array in weights.parameters.values()) / 1e6
-    print(f"wrote {out}: {program.description}, version {weights.version}, {size:.1f} MB of weights, digest {program.digest[:12]}")
+    print(
+        f"wrote {out}: {program.description}, version {weights.version}, {size:.1f} MB of weights, digest {program.digest[:12]}"
+    )
     return 0
 
 
@@ -75,7 +77,8 @@ def recipe_validate(argv: list[str]) -> int:
         recipe = _read(name)
         if recipe.critic.subset_min > recipe.critic.ensemble:
             raise ConfigError(
-                f"recipe {recipe.name}: critic.subset_min is {recipe.critic.subset_min} but critic.ensemble has only {recipe.critic.ensemble} members"
+                f"recipe {recipe.name}: critic.subset_min is {recipe.critic.subset_min} but critic.ensemble has "
+                f"only {recipe.critic.ensemble} members"
             )
         print(f"{recipe.name}: ok")
     return 0

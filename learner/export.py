@@ -42,7 +42,8 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def export_program(agent: Agent, state: AgentState) -> PolicyProgram:
-    """The inference function ``(params, observation, key, explore) -> action`` for CPU and CUDA; works on a machine without a GPU."""
+    """The inference function ``(params, observation, key, explore) -> action`` for CPU and CUDA; works on a machine without a
+    GPU."""
     parameters = flatten(agent.policy_parameters(state))
 
     def program(params: dict[str, jax.Array], observation: dict[str, jax.Array], key: jax.Array, explore: jax.Array) -> jax.Array:

@@ -1,12 +1,14 @@
 """Composes the axes of a recipe into one agent: pure functions on a pytree, jitted by the caller.
 
-Two policies practise at once, forward and backward (axis `reset`); everything that belongs to one of them carries a leading axis of 2 in the order of
-`etude.specs.PHASES`. The observation encoder is shared: it is trained by the critics of both, and each frame is encoded once per update.
+Two policies practise at once, forward and backward (axis `reset`); everything that belongs to one of them carries a leading
+axis of 2 in the order of
+`etude.specs.PHASES`. The observation encoder is shared: it is trained by the critics of both, and each frame is encoded once
+per update.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import flax.struct
@@ -100,7 +102,8 @@ class Agent:
 
     def reset_optimisers(self, state: AgentState) -> AgentState:
         """Fresh optimiser state (offline → online switch); parameters stay."""
-        return state.replace(
+        return dataclasses.replace(
+            state,
             critic_optimiser=self.critic_optimiser.init((state.encoder, state.critic)),
             policy_optimiser=self.policy_optimiser.init(state.policy),
             dual_optimiser=self.dual_optimiser.init((state.log_temperature, state.log_alpha)),
@@ -118,7 +121,8 @@ class Agent:
     def update(self, state: AgentState, batch: Batch, *, pretrain: bool = False) -> tuple[AgentState, Metrics]:
         """One gradient step of critics, encoder, policies and dual variables.
 
-        With `pretrain` the policy's loss is behaviour cloning alone and its gradient reaches the encoder too; the critics learn from the
+        With `pretrain` the policy's loss is behaviour cloning alone and its gradient reaches the encoder too; the critics
+        learn from the
         demonstrations beside it, so that practice starts with features that both know.
         """
         key, loss_key = jax.random.split(state.key)
@@ -147,7 +151,8 @@ class Agent:
                 self.dual_optimiser, dual_gradient, dual_optimiser, (log_temperature, log_alpha)
             )
         tau = self.recipe.critic.tau
-        state = state.replace(
+        state = dataclasses.replace(
+            state,
             encoder=encoder,
             critic=critic,
             target_critic=jax.tree.map(lambda t, c: t + tau * (c - t), state.target_critic, critic),
@@ -188,7 +193,9 @@ class Agent:
         samples = config.cql_samples if calibrated and config.cql_max_target_backup else 1
         next_action, next_log_prob = gaussian.sample(recipe.policy, self.policy_head, frozen_policy, z_next, target_key, samples)
         z_repeated = jnp.broadcast_to(z_next, (samples, *z_next.shape))
-        next_q = td.subset_minimum(td.values(self.critic_head, target_critic, z_repeated, next_action), subset_key, config.subset_min)
+        next_q = td.subset_minimum(
+            td.values(self.critic_head, target_critic, z_repeated, next_action), subset_key, config.subset_min
+        )
         if config.backup_entropy:
             next_q = next_q - temperature * next_log_prob
         y = jax.lax.stop_gradient(td.target(config, rows["reward"], rows["terminal"], next_q.max(0)))
@@ -203,7 +210,9 @@ class Agent:
 
         # policy and temperature
         z_policy = z if pretrain else jax.lax.stop_gradient(z)
-        bc_loss = gaussian.supervised_loss(recipe.policy, self.policy_head, policy, z_policy, rows["action"], rows["demonstration"])
+        bc_loss = gaussian.supervised_loss(
+            recipe.policy, self.policy_head, policy, z_policy, rows["action"], rows["demonstration"]
+        )
         metrics["policy/bc_loss"] = bc_loss
         if pretrain:
             return critic_loss + bc_loss + dual_loss, metrics
@@ -216,13 +225,23 @@ class Agent:
         return critic_loss + policy_loss + temperature_loss + dual_loss, metrics
 
     def _conservative(
-        self, critic: Params, policy: Params, log_alpha: jax.Array, z: jax.Array, z_next: jax.Array, rows: Batch, q: jax.Array, key: jax.Array
+        self,
+        critic: Params,
+        policy: Params,
+        log_alpha: jax.Array,
+        z: jax.Array,
+        z_next: jax.Array,
+        rows: Batch,
+        q: jax.Array,
+        key: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
         config, n, dim = self.recipe.critic, self.recipe.critic.cql_samples, self.action_spec.dim
         random_key, current_key, next_key = jax.random.split(key, 3)
         z_data = jnp.broadcast_to(z, (n, *z.shape))
         uniform = jax.random.uniform(random_key, (n, z.shape[0], dim), minval=-1.0, maxval=1.0)
-        current, log_prob_current = gaussian.sample(self.recipe.policy, self.policy_head, policy, jax.lax.stop_gradient(z), current_key, n)
+        current, log_prob_current = gaussian.sample(
+            self.recipe.policy, self.policy_head, policy, jax.lax.stop_gradient(z), current_key, n
+        )
         following, log_prob_next = gaussian.sample(self.recipe.policy, self.policy_head, policy, z_next, next_key, n)
         # one wide evaluation for all candidates; the next-state actions are scored at s (specification §1.1)
         candidates = jax.lax.stop_gradient(jnp.concatenate([uniform, current, following]))
@@ -240,8 +259,8 @@ class Agent:
         )
         return cal_ql.conservative_loss(config, ood, q, log_alpha)
 
-    def update_block(self, pretrain: bool) -> Callable[[AgentState, Batch], tuple[AgentState, Metrics]]:
-        """K updates in one call, batch leaves ``(K, 2, B, …)``; metrics of the last update.
+    def update_block(self, pretrain: bool) -> Any:
+        """A jitted ``(state, batches) -> (state, metrics)`` doing K updates in one call, batch leaves ``(K, 2, B, …)``; metrics of the last update.
 
         Rolled (`lax.scan`) except for convolutions on a CPU, whose gradients XLA runs many times slower inside a loop.
         """
@@ -263,7 +282,8 @@ class Agent:
         return {"encoder": state.encoder, "statistics": state.statistics, "policy": state.policy}
 
     def act(self, parameters: Params, observation: dict[str, jax.Array], key: jax.Array, explore: jax.Array) -> jax.Array:
-        """Action ``(d,)`` for one unbatched observation whose ``phase`` entry is the one-hot direction. Exported as the policy program."""
+        """Action ``(d,)`` for one unbatched observation whose ``phase`` entry is the one-hot direction. Exported as the policy
+        program."""
         phase = jnp.argmax(observation["phase"])
         head = jax.tree.map(lambda leaf: leaf[phase], parameters["policy"])
         batched = {name: observation[name][None] for name in self.observation_spec.shapes()}
@@ -271,6 +291,8 @@ class Agent:
         return gaussian.act(self.recipe.policy, self.policy_head, head, features, key, explore)[0]
 
 
-def _apply(optimiser: optax.GradientTransformation, gradients: Params, state: optax.OptState, params: Params) -> tuple[Params, optax.OptState]:
+def _apply(
+    optimiser: optax.GradientTransformation, gradients: Params, state: optax.OptState, params: Params
+) -> tuple[Params, optax.OptState]:
     updates, state = optimiser.update(gradients, state, params)
     return optax.apply_updates(params, updates), state

@@ -45,12 +45,18 @@ ADVANCE_SLACK_STEPS = 20
 class Learner:
     """Owns replay, agent and checkpoints of one run. `start` returns at once; progress is in `metrics`.
 
-    Resumes by itself: when the run folder has a checkpoint, agent, optimisers, random state and counters continue from it and replay is
+    Resumes by itself: when the run folder has a checkpoint, agent, optimisers, random state and counters continue from it and
+    replay is
     refilled from the episode store.
     """
 
     def __init__(
-        self, config: RunConfig, folder: RunFolder, demonstrations: Path, observation_spec: ObservationSpec, action_spec: ActionSpec
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        demonstrations: Path,
+        observation_spec: ObservationSpec,
+        action_spec: ActionSpec,
     ) -> None:
         self.config, self.folder = config, folder
         self.run_id = folder.root.name
@@ -119,7 +125,8 @@ class Learner:
         return self._pretrained_updates >= self._pretraining_total()
 
     def newest_weights(self) -> tuple[int, bytes] | None:
-        """(version, bytes) of the newest snapshot; None before pretraining is over. Serialised once per version, in the caller's thread."""
+        """(version, bytes) of the newest snapshot; None before pretraining is over. Serialised once per version, in the
+        caller's thread."""
         snapshot = self._snapshot
         if snapshot is None:
             return None
@@ -243,7 +250,9 @@ class Learner:
             block = pretrain_block if online_block is None else online_block
             self._state, metrics = block(self._state, jax.tree.map(jnp.asarray, batch))
             values = {name: np.asarray(value) for name, value in metrics.items()}  # waits for the block
-            self._newest_metrics = {f"{name}/{phase}": float(v[i]) for name, v in values.items() for i, phase in enumerate(PHASES)}
+            self._newest_metrics = {
+                f"{name}/{phase}": float(v[i]) for name, v in values.items() for i, phase in enumerate(PHASES)
+            }
             if pretraining:
                 self._pretrained_updates += count
                 if self.pretrained:
@@ -279,7 +288,12 @@ class Learner:
             "version": self._version,
             "sampler": json.dumps(self._sampler.rng.bit_generator.state),
         }
-        item = (self.updates + self._pretrained_updates, to_host(self._state), counters, export.host_parameters(self._agent, self._state))
+        item = (
+            self.updates + self._pretrained_updates,
+            to_host(self._state),
+            counters,
+            export.host_parameters(self._agent, self._state),
+        )
         self._checkpoint_data.put_nowait(item)
 
     def _write_checkpoints(self) -> None:
@@ -298,7 +312,9 @@ class Learner:
 
     def _pretraining_total(self) -> int:
         wanted = self.config.recipe.data.pretrain_bc_steps
-        return 0 if any(self._demonstrations.transitions(p) == 0 for p in PHASES) else -(-wanted // PRETRAIN_BLOCK) * PRETRAIN_BLOCK
+        return (
+            0 if any(self._demonstrations.transitions(p) == 0 for p in PHASES) else -(-wanted // PRETRAIN_BLOCK) * PRETRAIN_BLOCK
+        )
 
     def _allowed_updates(self, environment_steps: int) -> float:
         """Updates that the update-to-data ratio allows after so many environment steps."""
@@ -328,7 +344,9 @@ class Learner:
         self._pretrained_updates = int(counters["pretrained_updates"])
         self._version = int(counters["version"])
         self._sampler.rng.bit_generator.state = json.loads(counters["sampler"])
-        log.info("resumed at %d updates, %d environment steps, policy version %d", self.updates, self.environment_steps, self._version)
+        log.info(
+            "resumed at %d updates, %d environment steps, policy version %d", self.updates, self.environment_steps, self._version
+        )
 
 
 def _fill_returns(ring: Ring, last_row: int, config: RunConfig) -> None:
@@ -336,7 +354,9 @@ def _fill_returns(ring: Ring, last_row: int, config: RunConfig) -> None:
     rows = np.array(ring.segment_rows(last_row)[:-1], np.int64)
     reward = config.recipe.reward
     failure = reward.step if reward.step < 0 else None
-    ring.monte_carlo_return[rows] = monte_carlo_returns(ring.reward[rows], ring.terminal[rows], config.recipe.critic.discount, failure)
+    ring.monte_carlo_return[rows] = monte_carlo_returns(
+        ring.reward[rows], ring.terminal[rows], config.recipe.critic.discount, failure
+    )
 
 
 def _open_store(path: Path, observation_spec: ObservationSpec, action_spec: ActionSpec, metadata: dict[str, str]) -> EpisodeStore:

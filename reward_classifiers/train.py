@@ -119,7 +119,9 @@ def gather(store: EpisodeStore, play: EpisodeStore | None, task: str, rules: Fra
         )
     for name, (height, width) in spec.cameras.items():
         if height % 8 or width % 8:
-            raise ClassifierError(f"camera {name!r} has {width}x{height} pixels: a classifier needs multiples of 8 (task.image_size_px)")
+            raise ClassifierError(
+                f"camera {name!r} has {width}x{height} pixels: a classifier needs multiples of 8 (task.image_size_px)"
+            )
     if play is not None and play.observation_spec != spec:
         raise ClassifierError(
             f"the demonstrations have {spec} but the play frames have {play.observation_spec}: record both with the same robot"

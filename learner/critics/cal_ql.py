@@ -1,7 +1,9 @@
 """Calibrated conservative critic (Cal-QL, Nakamoto et al. 2023, §4 and appendix; official release for the order of operations).
 
-Adds to the temporal-difference loss, per member: ``w · (T · logsumexp(v / T) − Q(s, a_data))`` where v holds N uniform actions (never calibrated)
-and 2N policy actions (from s and from s', all scored at s), each lifted to the Monte-Carlo return G before the importance correction.
+Adds to the temporal-difference loss, per member: ``w · (T · logsumexp(v / T) − Q(s, a_data))`` where v holds N uniform actions
+(never calibrated)
+and 2N policy actions (from s and from s', all scored at s), each lifted to the Monte-Carlo return G before the importance
+correction.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def out_of_distribution_value(
     return t * jax.nn.logsumexp(jnp.concatenate(candidates, axis=1) / t, axis=1)
 
 
-def conservative_loss(config: CriticConfig, ood_value: jax.Array, q_data: jax.Array, log_alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
+def conservative_loss(
+    config: CriticConfig, ood_value: jax.Array, q_data: jax.Array, log_alpha: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """The conservative term summed over members, and the loss of the Lagrange multiplier (0 when it is off).
 
     With ``cql_lagrange_gap`` both the weight and α' = clip(exp(log_alpha), 0, 1e6) multiply, as in the official release.
@@ -59,12 +63,12 @@ def conservative_loss(config: CriticConfig, ood_value: jax.Array, q_data: jax.Ar
     return (jax.lax.stop_gradient(alpha) * violation).sum(), -0.5 * (alpha * jax.lax.stop_gradient(violation)).sum()
 
 
-def monte_carlo_returns(
-    reward: jax.Array, terminal: jax.Array, discount: float, failure_reward: float | None
-) -> jax.Array:
-    """``G_t = r_t + discount · (1 − terminal_t) · G_{t+1}`` over one segment's transitions (numpy or jax ``(T,)``), transformed rewards.
+def monte_carlo_returns(reward: jax.Array, terminal: jax.Array, discount: float, failure_reward: float | None) -> jax.Array:
+    """``G_t = r_t + discount · (1 − terminal_t) · G_{t+1}`` over one segment's transitions (numpy or jax ``(T,)``),
+    transformed rewards.
 
-    Sparse case: when every reward equals `failure_reward`, the value of failing for ever, ``failure_reward / (1 − discount)``, at every step.
+    Sparse case: when every reward equals `failure_reward`, the value of failing for ever, ``failure_reward / (1 − discount)``,
+    at every step.
     """
     import numpy as np
 

@@ -1,4 +1,5 @@
-"""Policy improvement by the reparameterised gradient of the critic (SAC), with an optional behaviour-cloning term and a learnt temperature."""
+"""Policy improvement by the reparameterised gradient of the critic (SAC), with an optional behaviour-cloning term and a learnt
+temperature."""
 
 from __future__ import annotations
 

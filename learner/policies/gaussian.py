@@ -46,9 +46,7 @@ def sample(
     return jnp.tanh(pre_tanh), log_prob_of_pre_tanh(pre_tanh, mean, log_std)
 
 
-def act(
-    config: PolicyConfig, head: MLP, params: Params, features: jax.Array, key: jax.Array, explore: jax.Array
-) -> jax.Array:
+def act(config: PolicyConfig, head: MLP, params: Params, features: jax.Array, key: jax.Array, explore: jax.Array) -> jax.Array:
     """One action ``(..., d)``: the tanh of the mean, plus noise scaled by `explore` (0 deterministic, 1 a sample)."""
     mean, log_std = distribution(config, head, params, features)
     return jnp.tanh(mean + explore * jax.random.normal(key, mean.shape) * jnp.exp(log_std))

@@ -25,10 +25,14 @@ def load_demonstrations(path: Path, recipe: RecipeConfig, observation_spec: Obse
         DemonstrationError: the store's specs are not the robot's.
     """
     store = EpisodeStore.open(path, "r")
-    for what, found, wanted in (("observation", store.observation_spec, observation_spec), ("action", store.action_spec, action_spec)):
+    for what, found, wanted in (
+        ("observation", store.observation_spec, observation_spec),
+        ("action", store.action_spec, action_spec),
+    ):
         if found != wanted:
             raise DemonstrationError(
-                f"demonstrations in {path} have another {what} spec than the robot ({found} instead of {wanted}); record them anew with `etude demo record`"
+                f"demonstrations in {path} have another {what} spec than the robot ({found} instead of "
+                f"{wanted}); record them anew with `etude demo record`"
             )
     segments = [store.read(info) for info in store.segments()]
     ring = Ring(max(1, sum(len(segment.reward) for segment in segments)), observation_spec, action_spec)
@@ -49,7 +53,8 @@ def load_demonstrations(path: Path, recipe: RecipeConfig, observation_spec: Obse
 
 
 def state_statistics(ring: Ring, floor: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation ``(state_dim,)`` of the ring's states; a nearly constant element keeps at least `floor` (SI units)."""
+    """Mean and standard deviation ``(state_dim,)`` of the ring's states; a nearly constant element keeps at least `floor` (SI
+    units)."""
     rows = ring.observation["state"][: min(ring.steps, ring.capacity)]
     if len(rows) == 0:
         dim = ring.observation["state"].shape[1]

@@ -1,4 +1,5 @@
-"""What a batch is made of: equal rows of both directions, each half demonstrations and half practice (RLPD §4.1), randomly shifted images."""
+"""What a batch is made of: equal rows of both directions, each half demonstrations and half practice (RLPD §4.1), randomly
+shifted images."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from learner.replay.ring import Ring
 
 
 def shift_into(out: np.ndarray, image: np.ndarray, pad: int, dy: int, dx: int) -> None:
-    """Random-shift augmentation (DrQ, Kostrikov et al. 2021): replicate `pad` border pixels, crop at ``(dy, dx)`` in [0, 2·pad]."""
+    """Random-shift augmentation (DrQ, Kostrikov et al. 2021): replicate `pad` border pixels, crop at ``(dy, dx)`` in [0,
+    2·pad]."""
     height, width = image.shape[:2]
     out[:] = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)[dy : dy + height, dx : dx + width]
 
@@ -21,7 +23,8 @@ def shift_into(out: np.ndarray, image: np.ndarray, pad: int, dy: int, dx: int) -
 class BatchSampler:
     """Draws batches with leaves ``(K, 2, B, …)`` from a demonstration ring and an online ring.
 
-    Demonstrations are `demonstration_share` of each direction's rows exactly, in every mini-batch; with nothing online yet, all of them.
+    Demonstrations are `demonstration_share` of each direction's rows exactly, in every mini-batch; with nothing online yet,
+    all of them.
     """
 
     def __init__(self, config: DataConfig, demonstrations: Ring, online: Ring, seed: int) -> None:
@@ -71,7 +74,9 @@ class BatchSampler:
             batch["monte_carlo_return"][where][part] = ring.monte_carlo_return[chosen]
             batch["demonstration"][where][part] = is_demonstration
 
-    def _copy_observation(self, ring: Ring, rows: np.ndarray, out: dict[str, np.ndarray], where: tuple[int, int], part: slice) -> None:
+    def _copy_observation(
+        self, ring: Ring, rows: np.ndarray, out: dict[str, np.ndarray], where: tuple[int, int], part: slice
+    ) -> None:
         pad = self.config.random_shift_px
         for name, source in ring.observation.items():
             target = out[name][where][part]

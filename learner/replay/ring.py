@@ -1,6 +1,7 @@
 """The RAM ring over the episode store: steps go in as they arrive, transitions come out at random.
 
-Images stay uint8 and are stored once; a transition's next observation is the row of the next step of the same segment. Several actors may
+Images stay uint8 and are stored once; a transition's next observation is the row of the next step of the same segment. Several
+actors may
 interleave. The oldest rows are overwritten, and a transition whose next row is gone is never sampled.
 """
 
@@ -47,7 +48,9 @@ class Ring:
 
     def __init__(self, capacity: int, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
         self.capacity = capacity
-        self.observation = {name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in observation_spec.shapes().items()}
+        self.observation = {
+            name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in observation_spec.shapes().items()
+        }
         self.action = np.zeros((capacity, action_spec.dim), np.float32)
         self.reward = np.zeros(capacity, np.float32)
         self.terminal = np.zeros(capacity, np.float32)
@@ -120,5 +123,11 @@ class Ring:
     def bytes_used(self) -> int:
         """Bytes of the rows written so far."""
         rows = min(self.steps, self.capacity)
-        arrays: Sequence[np.ndarray] = (*self.observation.values(), self.action, self.reward, self.terminal, self.monte_carlo_return)
+        arrays: Sequence[np.ndarray] = (
+            *self.observation.values(),
+            self.action,
+            self.reward,
+            self.terminal,
+            self.monte_carlo_return,
+        )
         return sum(array.nbytes // self.capacity for array in arrays) * rows

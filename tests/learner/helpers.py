@@ -75,7 +75,9 @@ def random_batch(rng: np.random.Generator, spec: ObservationSpec, rows: int, lea
 
     def observation() -> dict:
         return {
-            name: (rng.integers(0, 256, (*shape, *s), dtype=np.uint8) if d == "uint8" else rng.normal(size=(*shape, *s)).astype(d))
+            name: (
+                rng.integers(0, 256, (*shape, *s), dtype=np.uint8) if d == "uint8" else rng.normal(size=(*shape, *s)).astype(d)
+            )
             for name, (s, d) in spec.shapes().items()
         }
 

@@ -36,7 +36,9 @@ def test_an_update_moves_critic_policy_and_encoder_but_never_the_statistics(kind
 def test_the_target_follows_by_tau() -> None:
     agent, state = _agent(tau=0.25)
     after, _ = agent.update(state, random_batch(np.random.default_rng(0), OBSERVATION, 4))
-    for old, online, target in zip(*(jax.tree.leaves(t) for t in (state.target_critic, after.critic, after.target_critic)), strict=True):
+    for old, online, target in zip(
+        *(jax.tree.leaves(t) for t in (state.target_critic, after.critic, after.target_critic)), strict=True
+    ):
         np.testing.assert_allclose(target, 0.75 * old + 0.25 * online, atol=1e-6)
 
 
@@ -55,7 +57,9 @@ def test_the_directions_do_not_share_heads() -> None:
 def test_practice_trains_the_encoder_by_the_critic_only() -> None:
     """With a critic that already fits (zero error) the encoder rests, though the policy learns."""
     agent, state = _agent()
-    state = state.replace(critic=jax.tree.map(jnp.zeros_like, state.critic), target_critic=jax.tree.map(jnp.zeros_like, state.target_critic))
+    state = state.replace(
+        critic=jax.tree.map(jnp.zeros_like, state.critic), target_critic=jax.tree.map(jnp.zeros_like, state.target_critic)
+    )
     batch = random_batch(np.random.default_rng(0), OBSERVATION, 4)
     batch["reward"][:] = 0.0
     after, _ = agent.update(state, batch)

@@ -50,11 +50,15 @@ def test_calibration_stops_the_gradient_of_policy_actions_and_leaves_random_acti
 
     def value(q_random: jax.Array, q_current: jax.Array, q_next: jax.Array) -> jax.Array:
         returns = jnp.full(3, 1e3)
-        return cal_ql.out_of_distribution_value(config, q_random, q_current, q_next, lp_current, lp_next, q_data, returns, 2).sum()
+        return cal_ql.out_of_distribution_value(
+            config, q_random, q_current, q_next, lp_current, lp_next, q_data, returns, 2
+        ).sum()
 
     d_random, d_current, d_next = jax.grad(value, argnums=(0, 1, 2))(*q)
     assert float(jnp.abs(d_current).max()) == 0.0 and float(jnp.abs(d_next).max()) == 0.0
-    low = jax.grad(lambda r: cal_ql.out_of_distribution_value(config, r, q[1], q[2], lp_current, lp_next, q_data, jnp.full(3, -5.0), 2).sum())
+    low = jax.grad(
+        lambda r: cal_ql.out_of_distribution_value(config, r, q[1], q[2], lp_current, lp_next, q_data, jnp.full(3, -5.0), 2).sum()
+    )
     assert float(jnp.abs(low(q[0])).min()) > 0.0
     del d_random
 

@@ -12,7 +12,9 @@ def test_the_density_of_a_squashed_sample_integrates_to_one() -> None:
     mean, log_std = jnp.array([0.3]), jnp.array([-0.5])
     action = jnp.linspace(-1 + 1e-5, 1 - 1e-5, 200_001)
     log_prob = jax.vmap(lambda a: gaussian.log_prob_of_pre_tanh(jnp.arctanh(a)[None], mean, log_std))(action)
-    np.testing.assert_allclose(np.trapezoid(np.exp(np.asarray(log_prob, np.float64)), np.asarray(action, np.float64)), 1.0, atol=2e-3)
+    np.testing.assert_allclose(
+        np.trapezoid(np.exp(np.asarray(log_prob, np.float64)), np.asarray(action, np.float64)), 1.0, atol=2e-3
+    )
 
 
 def test_an_untrained_policy_is_centred_and_explores_moderately() -> None:

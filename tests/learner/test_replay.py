@@ -15,7 +15,9 @@ from learner.replay.ring import Ring
 @settings(max_examples=60, deadline=None)
 @given(
     capacity=st.integers(5, 40),
-    lengths=st.lists(st.tuples(st.integers(2, 12), st.booleans(), st.integers(0, 2), st.sampled_from(PHASES)), min_size=1, max_size=12),
+    lengths=st.lists(
+        st.tuples(st.integers(2, 12), st.booleans(), st.integers(0, 2), st.sampled_from(PHASES)), min_size=1, max_size=12
+    ),
     seed=st.integers(0, 2**16),
 )
 def test_every_sampled_transition_joins_consecutive_steps_of_one_segment(capacity, lengths, seed) -> None:

@@ -141,7 +141,7 @@ def draw_learning_curve(folder: RunFolder, out: Path) -> None:
     actor_rows = read_json_lines(folder.metrics("actor"))
     help_rows = [row for row in read_json_lines(folder.help_log) if row.get("event") == "asked"]
     colours = {"forward": "#0b7a75", "backward": "#c8553d"}
-    figure, axes = pyplot.subplots(figsize=(8.4, 4.8), dpi=130, layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(10.2, 4.8), dpi=130, layout="constrained")
     for phase in PHASES:
         series = evaluation_series(evaluations, phase)
         minutes = [_minutes(row) for row in series]
@@ -174,7 +174,7 @@ def draw_learning_curve(folder: RunFolder, out: Path) -> None:
         fontsize=11,
         loc="left",
     )
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
     temporary = out.with_suffix(".tmp.png")
     figure.savefig(temporary)
     pyplot.close(figure)

@@ -5,7 +5,9 @@ It has no ROS node: what it shows comes from small status files in the run folde
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -200,7 +202,7 @@ class Supervisor:
     def say(self, text: str) -> None:
         """A message on a line of its own."""
         self._clear_line()
-        print(text, file=self._out, flush=True)
+        self._print(text + "\n")
 
     def _show(self) -> None:
         now = time.monotonic()
@@ -209,10 +211,10 @@ class Supervisor:
         self._line_at = now
         line = progress_line(self._fresh(STATUS_FILE), self._fresh("learner_status.json"), self._config)
         if self._terminal:
-            width = os.get_terminal_size(self._out.fileno()).columns
-            print(f"\r\033[K{line[: width - 1]}", end="", file=self._out, flush=True)
+            width = shutil.get_terminal_size().columns
+            self._print(f"\r\033[K{line[: width - 1]}")
         else:
-            print(line, file=self._out, flush=True)
+            self._print(line + "\n")
 
     def _fresh(self, name: str) -> dict[str, Any]:
         """A status file of this start; what an earlier one left is not shown."""
@@ -221,7 +223,12 @@ class Supervisor:
 
     def _clear_line(self) -> None:
         if self._terminal:
-            print("\r\033[K", end="", file=self._out, flush=True)
+            self._print("\r\033[K")
+
+    def _print(self, text: str) -> None:
+        # a closed terminal or pipe must not keep the supervisor from stopping its processes in order
+        with contextlib.suppress(OSError):
+            print(text, end="", file=self._out, flush=True)
 
 
 def children_of(config: RunConfig) -> list[Child]:

@@ -260,8 +260,9 @@ class Agent:
         return cal_ql.conservative_loss(config, ood, q, log_alpha)
 
     def update_block(self, pretrain: bool) -> Any:
-        """A jitted ``(state, batches) -> (state, metrics)`` doing K updates in one call, batch leaves ``(K, 2, B, …)``; metrics of the last update.
+        """A jitted ``(state, batches) -> (state, metrics)`` that does K updates in one call.
 
+        Batch leaves are ``(K, 2, B, …)``; the metrics are those of the last update.
         Rolled (`lax.scan`) except for convolutions on a CPU, whose gradients XLA runs many times slower inside a loop.
         """
         unroll = self.encoder.uses_convolutions() and jax.default_backend() == "cpu"

@@ -55,6 +55,7 @@ class TrainingSettings:
     near_weight: float = 3.0
     shift_px: int = 1
     jitter: float = 0.1
+    dropout: float = 0.0
     rules: FrameRules = field(default_factory=FrameRules)
 
 
@@ -218,7 +219,8 @@ def _update(
     settings: TrainingSettings,
 ) -> tuple[Params, Any]:
     def loss(p: Params) -> jax.Array:
-        return balanced_loss(logits(p, augment(images, key, settings.shift_px, settings.jitter), motion), labels)
+        changed = augment(images, key, settings.shift_px, settings.jitter)
+        return balanced_loss(logits(p, changed, motion, key, settings.dropout), labels)
 
     changes, state = _optimiser(settings.learning_rate, settings.weight_decay, settings.updates).update(
         jax.grad(loss)(params), state, params

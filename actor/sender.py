@@ -41,6 +41,7 @@ class StepSender:
         self._problems: dict[str, str] = {}
         self._learner_id = ""
         self._former_learners: set[str] = set()
+        self._heard_s = float("-inf")
         # A restarted actor resumes behind what was stored; the first acknowledgement corrects a wrong guess
         self._received = (outbox.first_pending() or outbox.last_sequence + 1) - 1
         self._stored = self._received
@@ -75,11 +76,19 @@ class StepSender:
         """
         with self._changed:
             self._stored = max(self._stored, stored_sequence)  # on disk is on disk, whoever says so
-            if learner_id in self._former_learners:
+            now_s = time.monotonic()
+            if learner_id == self._learner_id:
+                self._heard_s = now_s
+            late = learner_id in self._former_learners and now_s - self._heard_s < self._stall_s
+            if late:
                 pass  # a late word of a learner that has been replaced
             elif learner_id != self._learner_id:
+                # one that was taken for replaced but is the only one still speaking is the living one: a late word of a dead
+                # learner, first heard after its successor, must not silence the successor for ever
                 self._former_learners.add(self._learner_id)
+                self._former_learners.discard(learner_id)
                 self._learner_id = learner_id
+                self._heard_s = now_s
                 self._received = received_sequence
                 self._next = received_sequence + 1
                 self._made_progress()

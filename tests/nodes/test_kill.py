@@ -38,7 +38,7 @@ SMALL = [
     "evaluation.episodes=0",
     "evaluation.interval_episodes=0",
     "publish.checkpoint_interval_s=1",
-    "recipe.help.scripted_answer_delay_s=0",
+    "recipe.help.kind=never",
 ]
 
 

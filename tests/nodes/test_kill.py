@@ -98,6 +98,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, domain: int) -> RunF
     return folder
 
 
+def _practises_since(folder: RunFolder, moment_s: float) -> bool:
+    status = read_json(folder.root / "actor_status.json")
+    return status.get("stamp_s", 0.0) > moment_s and status["mode"] in ("forward", "backward")
+
+
+@pytest.mark.timeout(240)  # three starts of JAX processes, on a machine that may be busy
 def test_killed_learner_and_killed_actor_resume_without_loss(folder: RunFolder, wait_until, capsys) -> None:
     learner, actor = Process("etude_nodes.learner_node", folder), Process("etude_nodes.actor_node", folder)
     with middleware():
@@ -119,10 +125,12 @@ def test_killed_learner_and_killed_actor_resume_without_loss(folder: RunFolder, 
                 time.sleep(0.5)
                 learner.start()
                 wait_until(practised(promised + 60), 60, "practice after the learner was killed")
-                promised = witness.newest
                 actor.kill()
                 time.sleep(0.2)
+                promised, killed_at = witness.newest, time.time()
                 actor.start()
+                # what waited in the outbox is acknowledged at once: wait for steps that the new process made
+                wait_until(lambda: _practises_since(folder, killed_at), 60, "a restarted actor that practises")
                 wait_until(practised(promised + 60), 60, "practice after the actor was killed")
                 assert actor.terminate() == 0
                 assert learner.terminate() == 0

@@ -76,13 +76,8 @@ def initialise(architecture: Architecture, key: jax.Array) -> Params:
     return params
 
 
-def logits(
-    params: Params, images: dict[str, jax.Array], motion: jax.Array, key: jax.Array | None = None, dropout: float = 0.0
-) -> jax.Array:
-    """Images (camera -> float32 ``(B, h, w, 3)`` in [0, 1]) and velocities ``(B, m)`` → ``(B, 2)`` logits, one per direction.
-
-    With a `key` (training), a share `dropout` of the image features is dropped, which leaves the velocities some say.
-    """
+def logits(params: Params, images: dict[str, jax.Array], motion: jax.Array) -> jax.Array:
+    """Images (camera -> float32 ``(B, h, w, 3)`` in [0, 1]) and velocities ``(B, m)`` → ``(B, 2)`` logits, one per direction."""
     motion = jnp.clip(motion * MOTION_GAIN, -3.0, 3.0)
     features = [jax.nn.relu(_dense(params, "head/motion", jnp.concatenate([motion, jnp.abs(motion)], axis=-1)))]
     for camera in sorted(images):
@@ -91,10 +86,6 @@ def logits(
         x = _blocks(x, 2)
         x = jax.nn.relu(_normalise(_dense(params, f"{camera}/merge", x)))
         features.append(jax.nn.relu(_normalise(_dense(params, f"{camera}/out", x.reshape(x.shape[0], -1)))))
-    if key is not None and dropout > 0.0:
-        for number in range(1, len(features)):
-            keep = jax.random.bernoulli(jax.random.fold_in(key, number), 1.0 - dropout, features[number].shape)
-            features[number] = jnp.where(keep, features[number] / (1.0 - dropout), 0.0)
     hidden = jax.nn.relu(_dense(params, "head/hidden", jnp.concatenate(features, axis=-1)))
     return _dense(params, "head/out", hidden)
 

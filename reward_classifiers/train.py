@@ -55,7 +55,6 @@ class TrainingSettings:
     near_weight: float = 3.0
     shift_px: int = 1
     jitter: float = 0.1
-    dropout: float = 0.0
     rules: FrameRules = field(default_factory=FrameRules)
 
 
@@ -220,7 +219,7 @@ def _update(
 ) -> tuple[Params, Any]:
     def loss(p: Params) -> jax.Array:
         changed = augment(images, key, settings.shift_px, settings.jitter)
-        return balanced_loss(logits(p, changed, motion, key, settings.dropout), labels)
+        return balanced_loss(logits(p, changed, motion), labels)
 
     changes, state = _optimiser(settings.learning_rate, settings.weight_decay, settings.updates).update(
         jax.grad(loss)(params), state, params

@@ -1,5 +1,8 @@
 """The composed agent: what a step trains, what it leaves alone, and that the exported program is the same policy."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,12 +14,12 @@ from learner import export
 from learner.recipe import Agent
 
 
-def _agent(spec=OBSERVATION, **critic):
-    agent = Agent(small_recipe(**critic), spec, ACTION)
-    # op by op, every operation would be compiled on its own
-    agent.update = jax.jit(agent.update, static_argnames="pretrain")  # type: ignore[method-assign]
+@functools.cache
+def _agent(pixels: bool = True, kind: str = "td"):
+    """One agent per kind for all tests: compiling its update is what takes the time."""
+    agent = Agent(small_recipe(kind=kind, cql_samples=3, tau=0.25), OBSERVATION if pixels else STATE_ONLY, ACTION)
     state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
-    return agent, state
+    return agent, state, jax.jit(agent.update, static_argnames="pretrain")
 
 
 def _moved(before, after) -> bool:
@@ -25,8 +28,8 @@ def _moved(before, after) -> bool:
 
 @pytest.mark.parametrize("kind", ["td", "cal_ql"])
 def test_an_update_moves_critic_policy_and_encoder_but_never_the_statistics(kind: str) -> None:
-    agent, state = _agent(kind=kind, cql_samples=3)
-    after, metrics = agent.update(state, random_batch(np.random.default_rng(0), OBSERVATION, 4))
+    _, state, update = _agent(kind=kind)
+    after, metrics = update(state, random_batch(np.random.default_rng(0), OBSERVATION, 4))
     for name in ("encoder", "critic", "target_critic", "policy", "log_temperature"):
         assert _moved(getattr(state, name), getattr(after, name)), name
     assert not _moved(state.statistics, after.statistics)
@@ -34,8 +37,8 @@ def test_an_update_moves_critic_policy_and_encoder_but_never_the_statistics(kind
 
 
 def test_the_target_follows_by_tau() -> None:
-    agent, state = _agent(tau=0.25)
-    after, _ = agent.update(state, random_batch(np.random.default_rng(0), OBSERVATION, 4))
+    _, state, update = _agent()
+    after, _ = update(state, random_batch(np.random.default_rng(0), OBSERVATION, 4))
     for old, online, target in zip(
         *(jax.tree.leaves(t) for t in (state.target_critic, after.critic, after.target_critic)), strict=True
     ):
@@ -44,11 +47,11 @@ def test_the_target_follows_by_tau() -> None:
 
 def test_the_directions_do_not_share_heads() -> None:
     """A batch whose backward rows change must leave the forward heads' update as it was (state only: no shared encoder)."""
-    agent, state = _agent(STATE_ONLY)
+    _, state, update = _agent(pixels=False)
     batch = random_batch(np.random.default_rng(0), STATE_ONLY, 4)
     other = {**batch, "reward": batch["reward"].copy()}
     other["reward"][1] += 5.0
-    first, second = agent.update(state, batch)[0], agent.update(state, other)[0]
+    first, second = update(state, batch)[0], update(state, other)[0]
     for a, b in zip(jax.tree.leaves((first.critic, first.policy)), jax.tree.leaves((second.critic, second.policy)), strict=True):
         np.testing.assert_allclose(a[0], b[0], atol=1e-7)
     assert _moved(jax.tree.map(lambda x: x[1], first.critic), jax.tree.map(lambda x: x[1], second.critic))
@@ -56,44 +59,44 @@ def test_the_directions_do_not_share_heads() -> None:
 
 def test_practice_trains_the_encoder_by_the_critic_only() -> None:
     """With a critic that already fits (zero error) the encoder rests, though the policy learns."""
-    agent, state = _agent()
-    state = state.replace(
-        critic=jax.tree.map(jnp.zeros_like, state.critic), target_critic=jax.tree.map(jnp.zeros_like, state.target_critic)
+    _, state, update = _agent()
+    state = dataclasses.replace(
+        state, critic=jax.tree.map(jnp.zeros_like, state.critic), target_critic=jax.tree.map(jnp.zeros_like, state.target_critic)
     )
     batch = random_batch(np.random.default_rng(0), OBSERVATION, 4)
     batch["reward"][:] = 0.0
-    after, _ = agent.update(state, batch)
+    after, _ = update(state, batch)
     assert not _moved(state.encoder, after.encoder)
     assert _moved(state.policy, after.policy)
-    pretrained, _ = agent.update(state, batch, pretrain=True)
+    pretrained, _ = update(state, batch, pretrain=True)
     assert _moved(state.encoder, pretrained.encoder)
 
 
 def test_a_block_is_the_same_as_its_updates_one_by_one() -> None:
-    agent, state = _agent()
+    agent, state, update = _agent()
     batches = random_batch(np.random.default_rng(0), OBSERVATION, 4, lead=(3, 2))
     expected = state
     for k in range(3):
-        expected, _ = agent.update(expected, jax.tree.map(lambda x, k=k: x[k], batches))
+        expected, _ = update(expected, jax.tree.map(lambda x, k=k: x[k], batches))
     block, _ = agent.update_block(False)(state, batches)
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(block), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
 
 
 def test_behaviour_cloning_fits_the_demonstrations() -> None:
-    agent, state = _agent(STATE_ONLY)
+    _, state, update = _agent(pixels=False)
     batch = random_batch(np.random.default_rng(0), STATE_ONLY, 8)
-    update = jax.jit(lambda s: Agent.update(agent, s, batch, pretrain=True))
     losses = []
     for _ in range(300):
-        state, metrics = update(state)
+        state, metrics = update(state, batch, pretrain=True)
         losses.append(float(metrics["policy/bc_loss"].mean()))
     assert losses[-1] < 0.3 * losses[0]
 
 
-@pytest.mark.parametrize("spec", [OBSERVATION, STATE_ONLY])
-def test_the_exported_program_and_the_policy_agree_bit_for_bit(spec) -> None:
-    agent, state = _agent(spec)
+@pytest.mark.parametrize("pixels", [True, False])
+def test_the_exported_program_and_the_policy_agree_bit_for_bit(pixels: bool) -> None:
+    spec = OBSERVATION if pixels else STATE_ONLY
+    agent, state, _update = _agent(pixels)
     program = PolicyProgram.from_bytes(export.export_program(agent, state).to_bytes())
     run = jax.jit(jax.export.deserialize(bytearray(program.serialized)).call)
     parameters = export.host_parameters(agent, state)
@@ -109,7 +112,7 @@ def test_the_exported_program_and_the_policy_agree_bit_for_bit(spec) -> None:
 
 
 def test_the_two_directions_act_differently() -> None:
-    agent, state = _agent()
+    agent, state, _update = _agent()
     observation = OBSERVATION.zeros()
     observation["state"][:] = 1.0
     actions = [

@@ -1,7 +1,9 @@
 """The slow proofs behind `make proof-demo` and `make proof-tasks`: whole headless runs, each held against its bar.
 
 Every run is the command that a person would type; its summary.json is read and the table is printed after each run, so an
-interrupted proof still shows what it has. Exit status 1 when a run misses its bar.
+interrupted proof still shows what it has. Results and the curves of every seed go to docs/results/ after each run; `--resume`
+does not
+repeat what is already there. Exit status 1 when a run misses its bar.
 
     python tools/prove.py demo --seeds 0 1 2 --minutes 20
     python tools/prove.py tasks --only drawer
@@ -20,6 +22,7 @@ from pathlib import Path
 
 from etude.run_folder import RunFolder, runs_root
 
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 RUNS = Path(__file__).resolve().parent.parent / "robot_configs" / "runs"
 
 
@@ -58,9 +61,7 @@ def run(proof: Proof, seed: int, minutes: float) -> dict:
     command += ["--task", proof.task, "--minutes", f"{minutes:g}", "--seed", str(seed), "--name", name]
     print("\n$ etude", *command[3:], flush=True)
     status = subprocess.run(command, check=False).returncode
-    summary_file = RunFolder(runs_root() / name).summary
-    summary = json.loads(summary_file.read_text(encoding="utf-8")) if summary_file.is_file() else {}
-    return {**summary, "run": name, "status": status}
+    return {**read_summary(RunFolder(runs_root() / name)), "run": name, "status": status}
 
 
 def passed(proof: Proof, summary: dict) -> bool:
@@ -68,6 +69,69 @@ def passed(proof: Proof, summary: dict) -> bool:
     if summary["status"] != 0 or after is None or after < proof.at_least:
         return False
     return proof.before_below is None or (before is not None and before < proof.before_below)
+
+
+def record(name: str, rows: Sequence[tuple[Proof, int, dict]]) -> None:
+    """Write ``docs/results/proof-<name>.json`` and one plot per (task, observation) with the curve of every seed."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    entries = [
+        {
+            "command": f"python tools/prove.py {name} --only {proof.observation if name == 'demo' else proof.task} "
+            f"--seeds {seed} --minutes {summary.get('minutes')}",
+            "bar": {"forward_success": proof.at_least, "forward_success_before_below": proof.before_below},
+            "passed": passed(proof, summary),
+            **summary,
+        }
+        for proof, seed, summary in rows
+    ]
+    results_file(name).write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    for task, observation in dict.fromkeys((proof.task, proof.observation) for proof, _, _ in rows):
+        mine = [(p, s, r) for p, s, r in rows if (p.task, p.observation) == (task, observation) and r.get("evaluations")]
+        if mine:
+            _plot(mine, RESULTS / f"proof-{task}-{observation}.png")
+
+
+def results_file(name: str) -> Path:
+    return RESULTS / f"proof-{name}.json"
+
+
+def finished(name: str) -> list[tuple[Proof, int, dict]]:
+    """What an earlier call recorded."""
+    if not results_file(name).is_file():
+        return []
+    by_kind = {(p.task, p.observation): p for p in PROOFS[name]}
+    entries = json.loads(results_file(name).read_text(encoding="utf-8"))
+    return [(by_kind[e["task"], e["observation"]], e["seed"], e) for e in entries if (e["task"], e["observation"]) in by_kind]
+
+
+def _plot(rows: Sequence[tuple[Proof, int, dict]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    for axis, phase in zip(axes, ("forward", "backward"), strict=True):
+        for _, seed, summary in rows:
+            points = [(e["run_time_s"] / 60, e["success_rate"]) for e in summary["evaluations"] if e["phase"] == phase]
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=4, label=f"seed {seed}")
+        axis.axhline(rows[0][0].at_least if phase == "forward" else float("nan"), color="grey", linestyle="--", linewidth=1)
+        axis.set(title=f"{rows[0][0].task}, {phase}", xlabel="minutes of practice", ylim=(-0.02, 1.02))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("success in evaluation, from random starts")
+    axes[0].legend()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def read_summary(folder: RunFolder) -> dict:
+    """summary.json with the evaluations that its curve is drawn from; empty when the run has none."""
+    if not folder.summary.is_file():
+        return {}
+    summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+    keys = ("kind", "phase", "run_time_s", "env_steps", "episodes", "successes", "success_rate", "mean_steps")
+    lines = folder.evaluations.read_text(encoding="utf-8").splitlines() if folder.evaluations.is_file() else []
+    return {**summary, "evaluations": [{key: json.loads(line).get(key) for key in keys} for line in lines]}
 
 
 def table(rows: Sequence[tuple[Proof, int, dict]]) -> str:
@@ -104,6 +168,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2 for the demo, 0 for the tasks")
     parser.add_argument("--minutes", type=float, help="instead of each run's own time")
     parser.add_argument("--only", metavar="WORD", help="only runs whose task or observation this is, e.g. state or drawer")
+    parser.add_argument("--resume", action="store_true", help="do not repeat runs that are recorded in docs/results")
+    parser.add_argument(
+        "--collect", metavar="RUN", type=Path, nargs="+", help="record these finished runs instead of making new ones"
+    )
     arguments = parser.parse_args(argv)
     proofs = [p for p in PROOFS[arguments.proof] if arguments.only in (None, p.task, p.observation)]
     if not proofs:
@@ -111,17 +179,44 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"--only {arguments.only!r} matches none of {[f'{p.task} {p.observation}' for p in PROOFS[arguments.proof]]}"
         )
     seeds = arguments.seeds or ([0, 1, 2] if arguments.proof == "demo" else [0])
-    rows: list[tuple[Proof, int, dict]] = []
+    # results of other runs are kept beside the new ones; the runs asked for replace their own, unless resumed
+    rows = finished(arguments.proof)
+    if arguments.collect:
+        rows = merge(rows, [collected(arguments.proof, folder) for folder in arguments.collect])
+        record(arguments.proof, rows)
+        print(table(rows))
+        return 0
+    done = {(p.task, p.observation, seed) for p, seed, summary in rows if summary["status"] == 0} if arguments.resume else set()
     try:
         for proof in proofs:
             for seed in seeds:
-                rows.append((proof, seed, run(proof, seed, arguments.minutes or proof.minutes)))
-                print("\n" + table(rows), flush=True)
-                if rows[-1][2]["status"] == 130:
+                if (proof.task, proof.observation, seed) in done:
+                    print(f"{proof.task} {proof.observation} seed {seed}: recorded already", flush=True)
+                    continue
+                summary = run(proof, seed, arguments.minutes or proof.minutes)
+                if summary["status"] == 130:
                     raise KeyboardInterrupt
+                rows = merge(rows, [(proof, seed, summary)])
+                record(arguments.proof, rows)
+                print("\n" + table(rows), flush=True)
     except KeyboardInterrupt:
         return 130
-    return int(not all(passed(proof, summary) for proof, _, summary in rows))
+    return int(not all(passed(proof, summary) for proof, _, summary in rows if proof in proofs))
+
+
+def merge(old: list[tuple[Proof, int, dict]], new: list[tuple[Proof, int, dict]]) -> list[tuple[Proof, int, dict]]:
+    """`old` with the rows of `new` added or put in place of the same task, observation and seed; sorted."""
+    rows = {(p.task, p.observation, seed): (p, seed, summary) for p, seed, summary in [*old, *new]}
+    return [rows[key] for key in sorted(rows)]
+
+
+def collected(name: str, folder: Path) -> tuple[Proof, int, dict]:
+    """A finished run as a row of the proof, for runs that were made one by one."""
+    summary = read_summary(RunFolder(folder))
+    proof = next((p for p in PROOFS[name] if (p.task, p.observation) == (summary.get("task"), summary.get("observation"))), None)
+    if proof is None:
+        raise SystemExit(f"{folder} has no summary.json of a run that belongs to the proof {name!r}")
+    return proof, summary["seed"], {**summary, "run": folder.resolve().name, "status": 0}
 
 
 if __name__ == "__main__":

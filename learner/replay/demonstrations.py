@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from etude.episodes.store import EpisodeStore
 from etude.specs import ActionSpec, ObservationSpec
 from learner.critics.cal_ql import monte_carlo_returns
 from learner.replay.ring import Ring
+from learner.resets.backward_policy import relabel_demonstration
 
 
 class DemonstrationError(ValueError):
@@ -37,16 +37,8 @@ def load_demonstrations(path: Path, recipe: RecipeConfig, observation_spec: Obse
     segments = [store.read(info) for info in store.segments()]
     ring = Ring(max(1, sum(len(segment.reward) for segment in segments)), observation_spec, action_spec)
     for segment in segments:
-        steps = segment.steps()
-        for i, step in enumerate(steps):
-            succeeds = i + 1 < len(steps) and steps[i + 1].is_terminal
-            row = ring.add(
-                replace(
-                    step,
-                    reward=0.0 if step.is_last else recipe.reward.success if succeeds else recipe.reward.step,
-                    is_terminal=step.is_terminal and recipe.reward.success_is_terminal,
-                )
-            )
+        for step in relabel_demonstration(segment.steps(), recipe.reward):
+            row = ring.add(step)
         rows = np.array(ring.segment_rows(row)[:-1], np.int64)
         ring.monte_carlo_return[rows] = monte_carlo_returns(ring.reward[rows], ring.terminal[rows], recipe.critic.discount, None)
     return ring

@@ -1,1 +1,0 @@
-"""Exploration bonuses (none yet)."""

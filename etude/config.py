@@ -153,8 +153,11 @@ class DataConfig(Model):
     min_online_steps: int = Field(100, ge=0, description="Online steps before updates start.")
     replay_capacity_steps: int = Field(100_000, ge=100)
     random_shift_px: int = Field(4, ge=0)
-    pretrain_bc_steps: int = Field(1000, ge=0)
-    pretrain_critic_steps: int = Field(0, ge=0)
+    pretrain_bc_steps: int = Field(
+        1000,
+        ge=0,
+        description="Updates on the demonstrations before practice: policies by behaviour cloning, critics by their own loss.",
+    )
 
 
 class EncoderConfig(Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from learner.recipe import AgentState
+
+log = logging.getLogger("etude.learner")
 
 
 class CheckpointError(RuntimeError):
@@ -36,20 +39,24 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def restore(self, like: AgentState) -> tuple[AgentState, dict[str, Any]]:
-        """The newest checkpoint in the shape of `like`. Raises CheckpointError when its arrays do not fit the recipe."""
-        step = self.newest()
-        if step is None:
+        """The newest readable checkpoint in the shape of `like`. Raises CheckpointError when none fits the recipe."""
+        if self.newest() is None:
             raise CheckpointError(f"there is no checkpoint in {self.folder}; start the run without resuming")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), counters=ocp.args.JsonRestore())
-        try:
-            restored = self._manager.restore(step, args=arguments)
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"checkpoint {step} in {self.folder} does not fit this recipe ({error}); resume with the "
-                f"configuration saved in the run folder"
-            ) from error
-        return jax.tree.map(jax.numpy.asarray, restored["state"]), restored["counters"]
+        problems = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self._manager.restore(step, args=arguments)
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                log.warning("checkpoint %d in %s cannot be read: %s", step, self.folder, error)
+                problems.append(f"{step}: {error}")
+                continue
+            return jax.tree.map(jax.numpy.asarray, restored["state"]), restored["counters"]
+        raise CheckpointError(
+            f"no checkpoint in {self.folder} fits this recipe ({'; '.join(problems)}); resume with the configuration saved in "
+            "the run folder"
+        )
 
     def close(self) -> None:
         self._manager.close()

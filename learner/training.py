@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import queue
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from etude.config import RunConfig
-from etude.episodes.store import Appended, EpisodeStore
+from etude.episodes.store import Appended, EpisodeStore, StoreError
 from etude.metrics import MetricsWriter
 from etude.policy_file import save_policy
 from etude.run_folder import RunFolder
@@ -38,8 +40,24 @@ log = logging.getLogger("etude.learner")
 PRETRAIN_BLOCK = 10
 """Updates per jitted call while pretraining; online the block is small so that new data and new weights flow."""
 ONLINE_BLOCK = 4
-ADVANCE_SLACK_STEPS = 20
-"""How many steps a simulation may run ahead of the update ratio before it has to wait."""
+STORE_RETRY_S = 0.5
+
+
+def advance_slack(utd: float) -> int:
+    """Steps that a simulation may run ahead of the update ratio: at least what allows one whole block, or both would wait."""
+    return max(20, math.ceil(ONLINE_BLOCK / utd) + 1)
+
+
+@dataclass(frozen=True)
+class _CheckpointData:
+    """What one checkpoint holds, copied to the host, and who waits for it."""
+
+    number: int
+    state: AgentState
+    counters: dict[str, Any]
+    parameters: dict[str, np.ndarray]
+    pretrained: bool
+    waiters: list[threading.Event]
 
 
 class Learner:
@@ -89,12 +107,12 @@ class Learner:
         self._batches: queue.Queue[tuple[bool, int, Any]] = queue.Queue(maxsize=2)
         self._snapshot: tuple[int, dict[str, np.ndarray]] | None = None
         self._serialised: tuple[int, bytes] | None = None
-        self._checkpoint_wanted = threading.Event()
-        self._checkpoint_data: queue.Queue[tuple[int, AgentState, dict[str, Any], dict[str, np.ndarray]]] = queue.Queue(maxsize=1)
-        self._checkpoint_done = threading.Event()
+        self._checkpoint_waiters: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
+        self._checkpoint_data: queue.Queue[_CheckpointData] = queue.Queue(maxsize=1)
         self._newest_metrics: dict[str, float] = {}
         self._rate = _Rate()
         self.failure: BaseException | None = None
+        self.trouble = ""
         self._writer = MetricsWriter(folder.metrics("learner"), folder.tensorboard)
         self._threads = [
             threading.Thread(target=self._guard, args=(work,), name=f"learner-{work.__name__.strip('_')}", daemon=True)
@@ -118,7 +136,7 @@ class Learner:
 
     def may_advance(self) -> bool:
         """Whether a simulation that runs as fast as the learner may take further steps now."""
-        return self.updates >= self._allowed_updates(self.environment_steps - ADVANCE_SLACK_STEPS)
+        return self.updates >= self._allowed_updates(self.environment_steps - advance_slack(self.config.recipe.data.utd))
 
     @property
     def pretrained(self) -> bool:
@@ -154,10 +172,10 @@ class Learner:
         }
 
     def checkpoint(self, timeout_s: float = 60.0) -> bool:
-        """Write a checkpoint now; True when it is on disk."""
-        self._checkpoint_done.clear()
-        self._checkpoint_wanted.set()
-        return self._checkpoint_done.wait(timeout_s)
+        """Write a checkpoint of a state not older than this call; True when it is on disk."""
+        done = threading.Event()
+        self._checkpoint_waiters.put(done)
+        return done.wait(timeout_s)
 
     def stop(self) -> None:
         """Checkpoint, stop the threads, close the store. The unfinished segment stays in the actor's outbox."""
@@ -167,11 +185,15 @@ class Learner:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=10.0)
-        with self._lock:
-            self._store.flush()
+        try:
+            with self._lock:
+                self._store.flush()
+        except StoreError as error:
+            log.error("%s; the actor keeps what is not stored and sends it again", error)
+        finally:
             self._store.close()
-        self._writer.close()
-        self._checkpoints.close()
+            self._writer.close()
+            self._checkpoints.close()
 
     # --- threads ----------------------------------------------------------------------------------------------------
 
@@ -190,9 +212,17 @@ class Learner:
             except queue.Empty:
                 continue
             self._actors.setdefault(step.actor_id)
-            with self._lock:
-                if self._store.append(step) is Appended.ACCEPTED:
-                    self._add(step)
+            try:
+                with self._lock:
+                    if self._store.append(step) is Appended.ACCEPTED:
+                        self._add(step)
+                self.trouble = ""
+            except StoreError as error:
+                # a full disk, or a step that does not fit: it is not acknowledged, so its actor keeps it and sends it again
+                if self.trouble != str(error):
+                    log.error("%s", error)
+                self.trouble = str(error)
+                self._stop.wait(STORE_RETRY_S)
 
     def _add(self, step: Step) -> None:
         row = self._online.add(step)
@@ -240,7 +270,7 @@ class Learner:
                 online_block = self._compile_online_block()
             now = time.monotonic()
             due = now - last_checkpoint > self.config.publish.checkpoint_interval_s and self.updates > 0
-            if self._checkpoint_wanted.is_set() or due:
+            if (due or not self._checkpoint_waiters.empty()) and not self._checkpoint_data.full():
                 self._hand_over_checkpoint()
                 last_checkpoint = now
             try:
@@ -266,7 +296,7 @@ class Learner:
                 self._take_snapshot()
                 last_snapshot = now
             if now - last_log > 5.0:
-                self._writer.write(self.updates, self.metrics())
+                self._writer.write(self.environment_steps, self.metrics())
                 last_log = now
 
     def _compile_online_block(self) -> Any:
@@ -278,35 +308,43 @@ class Learner:
         self._snapshot = (self._version, export.host_parameters(self._agent, self._state))
 
     def _hand_over_checkpoint(self) -> None:
-        """Copy the state for the checkpoint thread; skipped while the previous one is still being written."""
-        if self._checkpoint_data.full():
-            return
-        self._checkpoint_wanted.clear()
+        """Copy the state for the checkpoint thread, with everybody who waits for it."""
+        waiters = []
+        while not self._checkpoint_waiters.empty():
+            waiters.append(self._checkpoint_waiters.get())
         counters = {
             "updates": self.updates,
             "pretrained_updates": self._pretrained_updates,
             "version": self._version,
             "sampler": json.dumps(self._sampler.rng.bit_generator.state),
         }
-        item = (
-            self.updates + self._pretrained_updates,
-            to_host(self._state),
-            counters,
-            export.host_parameters(self._agent, self._state),
+        self._checkpoint_data.put_nowait(
+            _CheckpointData(
+                number=self.updates + self._pretrained_updates,
+                state=to_host(self._state),
+                counters=counters,
+                parameters=export.host_parameters(self._agent, self._state),
+                pretrained=self.pretrained,
+                waiters=waiters,
+            )
         )
-        self._checkpoint_data.put_nowait(item)
 
     def _write_checkpoints(self) -> None:
-        while not self._stop.is_set():
+        while not (self._stop.is_set() and self._checkpoint_data.empty()):
             try:
-                number, state, counters, parameters = self._checkpoint_data.get(timeout=0.1)
+                data = self._checkpoint_data.get(timeout=0.1)
             except queue.Empty:
                 continue
-            self._checkpoints.save(number, state, counters)
-            if self.pretrained:
-                weights = export.weights(self.run_id, counters["version"], self._program, parameters)
-                save_policy(self.folder.policy, self._program, weights)
-            self._checkpoint_done.set()
+            try:
+                self._checkpoints.save(data.number, data.state, data.counters)
+                if data.pretrained:
+                    weights = export.weights(self.run_id, data.counters["version"], self._program, data.parameters)
+                    save_policy(self.folder.policy, self._program, weights)
+            except Exception:  # orbax raises many types on a full disk; training goes on and the next checkpoint is tried
+                log.exception("checkpoint %d could not be written to %s", data.number, self.folder.checkpoints)
+                continue
+            for waiter in data.waiters:
+                waiter.set()
 
     # --- resuming and ratios ----------------------------------------------------------------------------------------
 
@@ -325,7 +363,7 @@ class Learner:
 
     def _refill(self) -> None:
         """Replay from the store: the newest segments that fit, oldest first."""
-        infos = sorted(self._store.segments(), key=lambda info: (info.actor_id, info.segment))
+        infos = sorted(self._store.segments(), key=lambda info: info.first_stamp_ns)
         self.environment_steps = sum(info.length - 1 for info in infos)
         kept, room = [], self._online.capacity
         for info in reversed(infos):

@@ -73,7 +73,7 @@ def monte_carlo_returns(reward: jax.Array, terminal: jax.Array, discount: float,
     import numpy as np
 
     reward, terminal = np.asarray(reward, np.float64), np.asarray(terminal, np.float64)
-    if failure_reward is not None and len(reward) and np.all(reward == failure_reward):
+    if failure_reward is not None and len(reward) and np.allclose(reward, failure_reward, atol=1e-6):
         return np.full(len(reward), failure_reward / (1.0 - discount), np.float32)
     returns = np.zeros(len(reward))
     following = 0.0

@@ -1,7 +1,8 @@
 """Image encoders and the observation normaliser: observation in, one feature vector out.
 
 `patch` is the CPU default: a patch stem and matrix products only, which XLA runs several times faster on a CPU than convolution
-gradients. `conv` is the DrQ stack (Yarats et al. 2021) for GPUs. Encoders are trained by the critic's gradient only.
+gradients. `conv` is the DrQ stack (Yarats et al. 2021) for GPUs. In practice encoders are trained by the critic's gradient
+only; while pretraining the cloning loss reaches them too, so that the first policy can see.
 """
 
 from __future__ import annotations

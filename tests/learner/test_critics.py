@@ -98,6 +98,11 @@ def test_a_trajectory_of_failures_is_worth_failing_for_ever() -> None:
     np.testing.assert_allclose(returns, -100.0, rtol=1e-6)
 
 
+def test_failures_are_recognised_in_single_precision() -> None:
+    returns = cal_ql.monte_carlo_returns(np.full(5, -0.1, np.float32), np.zeros(5, np.float32), 0.9, failure_reward=-0.1)
+    np.testing.assert_allclose(returns, -1.0, rtol=1e-5)
+
+
 def test_success_at_the_end_gives_the_finite_discounted_sum() -> None:
     n, discount = 10, 0.99
     rewards = np.array([-1.0] * (n - 1) + [0.0])

@@ -1,5 +1,6 @@
 """The learner without ROS: steps go in, weights come out, and a restart continues where it was."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import pytest
 from helpers import ACTION, STATE_ONLY, segment, small_recipe
 
 from etude.config import DirectionConfig, PublishConfig, RobotConfig, RunConfig, TaskConfig
-from etude.episodes.store import EpisodeStore
+from etude.episodes.store import EpisodeStore, StoreError
 from etude.policy_file import PolicyWeights, load_policy
 from etude.run_folder import RunFolder
 from etude.specs import PHASES
 from learner.checkpoint import to_host
 from learner.replay.demonstrations import DemonstrationError
-from learner.training import Learner
+from learner.training import ONLINE_BLOCK, Learner, advance_slack
 
 
 def _config() -> RunConfig:
@@ -107,3 +108,44 @@ def test_demonstrations_of_another_robot_are_refused(tmp_path: Path) -> None:
     other = _demonstrations(tmp_path / "other", ObservationSpec(("joint_1_rad", "joint_2_rad")))
     with pytest.raises(DemonstrationError, match="record them anew"):
         Learner(_config(), folder, other, STATE_ONLY, ACTION)
+
+
+def test_a_store_that_refuses_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk: nothing is acknowledged meanwhile, training lives, and what is sent again is stored once there is room."""
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    learner = Learner(_config(), folder, _demonstrations(tmp_path / "demonstrations"), STATE_ONLY, ACTION)
+    full = True
+    append = learner._store.append
+
+    def refusing(step):
+        if full:
+            raise StoreError("no space left on device: make room")
+        return append(step)
+
+    monkeypatch.setattr(learner._store, "append", refusing)
+    monkeypatch.setattr("learner.training.STORE_RETRY_S", 0.01)
+    ingesting = threading.Thread(target=learner._ingest_steps, daemon=True)
+    ingesting.start()
+    for step in _practice(1):
+        learner.ingest(step)
+    _wait(lambda: learner.trouble != "", "the refusal to be said")
+    _wait(lambda: learner._steps.empty(), "the steps to be tried")
+    assert ingesting.is_alive() and learner.environment_steps == 0
+    full = False
+    for step in _practice(1):
+        learner.ingest(step)
+    _wait(lambda: learner.acknowledgements().get("robot") == (11, 11), "every step on disk")
+    assert learner.trouble == ""
+    learner._stop.set()
+    ingesting.join()
+    learner.stop()
+
+
+@pytest.mark.parametrize("utd", [0.05, 0.3, 1.0, 20.0])
+def test_actor_and_learner_never_wait_for_each_other(utd: float) -> None:
+    """At the last step that a waiting simulation has sent, the ratio allows one more block of updates."""
+    slack = advance_slack(utd)
+    for updates in range(0, 40, ONLINE_BLOCK):
+        steps = next(n for n in range(10_000) if updates < utd * max(0, n - slack))  # may_advance turns False here
+        assert updates + ONLINE_BLOCK <= utd * steps

@@ -97,6 +97,20 @@ def test_a_restarted_learner_may_step_back_and_its_predecessor_is_ignored(assemb
     assert feed(assembler, chunks_of(47, b"and on", "b")) == [b"and on"]
 
 
+def test_a_late_chunk_of_a_dead_learner_silences_the_living_one_only_for_a_moment() -> None:
+    now = [0.0]
+    assembler = WeightsAssembler(clock=lambda: now[0])
+    assert feed(assembler, chunks_of(46, b"from the living", "b")) == [b"from the living"]
+    now[0] = 1.0
+    assert feed(assembler, chunks_of(51, b"late traffic", "a")[:1]) == []  # the dead one is heard for the first time
+    arrived = []
+    for second in range(2, 60, 3):
+        now[0] = float(second)
+        arrived += feed(assembler, chunks_of(46 + second, b"version %d" % second, "b"))
+    assert arrived[0] == b"version 11" and arrived[-1] == b"version 59" and len(arrived) == 17
+    assert feed(assembler, chunks_of(52, b"late again", "a")) == []
+
+
 def test_chunks_that_disagree_about_their_version_are_refused(assembler: WeightsAssembler, said: list[str]) -> None:
     chunks = chunks_of(1, b"0123456789")
     mixed = dataclasses.replace(chunks[1], count=4)

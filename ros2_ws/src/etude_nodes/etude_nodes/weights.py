@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ from etude.specs import digest
 MAX_TOTAL_BYTES = 4 * 1024**3
 MAX_UNFINISHED = 2
 """Versions in assembly at once. Two, so that a chunk whose version number was garbled cannot block the real ones."""
+SILENT_S = 10.0
+"""So long without a chunk of the current learner, and one that was taken for replaced is believed again (weights come every few
+seconds)."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 log = logging.getLogger(__name__)
 
@@ -62,14 +66,16 @@ class WeightsAssembler:
 
     A subscriber that fell behind forgets an unfinished version when newer ones begin, so it never works through old versions one
     after the other. Version numbers are compared within one learner process: a restarted learner has a new `learner_id`, may step
-    back to its checkpoint's version, and everything of its predecessor is ignored from then on. Whatever is refused is reported
+    back to its checkpoint's version, and its predecessor is ignored as long as the new one speaks. Whatever is refused is reported
     through `on_refused`, counted in `refused`, and the assembler goes on.
     """
 
-    def __init__(self, on_refused: Callable[[str], None] = log.warning):
+    def __init__(self, on_refused: Callable[[str], None] = log.warning, clock: Callable[[], float] = time.monotonic):
         self._on_refused = on_refused
+        self._clock = clock
         self._learner: tuple[str, str] | None = None
-        self._past_learners: set[tuple[str, str]] = set()
+        self._heard_s = -float("inf")
+        self._former_learners: set[tuple[str, str]] = set()
         self._completed_version = -1
         self._unfinished: dict[tuple[int, str], _Unfinished] = {}
         self.refused = 0
@@ -96,15 +102,19 @@ class WeightsAssembler:
         return None
 
     def _from_current_learner(self, chunk: Chunk) -> bool:
-        learner = (chunk.run_id, chunk.learner_id)
-        if learner in self._past_learners:
-            return False
+        learner, now_s = (chunk.run_id, chunk.learner_id), self._clock()
         if learner != self._learner:
+            # one that was taken for replaced but is the only one still speaking is the living one: a late chunk of a dead learner,
+            # first heard after its successor, must not silence the successor for ever (the sender treats acknowledgements alike)
+            if learner in self._former_learners and now_s - self._heard_s < SILENT_S:
+                return False
             if self._learner is not None:
-                self._past_learners.add(self._learner)
+                self._former_learners.add(self._learner)
+            self._former_learners.discard(learner)
             self._learner = learner
             self._completed_version = -1
             self._unfinished.clear()
+        self._heard_s = now_s
         return True
 
     def _finish(self, chunk: Chunk, entry: _Unfinished) -> bytes | None:

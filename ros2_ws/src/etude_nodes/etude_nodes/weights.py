@@ -66,8 +66,8 @@ class WeightsAssembler:
 
     A subscriber that fell behind forgets an unfinished version when newer ones begin, so it never works through old versions one
     after the other. Version numbers are compared within one learner process: a restarted learner has a new `learner_id`, may step
-    back to its checkpoint's version, and its predecessor is ignored as long as the new one speaks. Whatever is refused is reported
-    through `on_refused`, counted in `refused`, and the assembler goes on.
+    back to its checkpoint's version, and its predecessor is ignored as long as the new one speaks. Whatever is refused is
+    reported through `on_refused`, counted in `refused`, and the assembler goes on.
     """
 
     def __init__(self, on_refused: Callable[[str], None] = log.warning, clock: Callable[[], float] = time.monotonic):
@@ -84,7 +84,8 @@ class WeightsAssembler:
         """Take one chunk; the complete blob when it was the last one missing, else None."""
         problem = _problem(chunk)
         if problem:
-            return self._refuse(f"{chunk} {problem}")
+            self._refuse(f"{chunk} {problem}")
+            return None
         if not self._from_current_learner(chunk) or chunk.version <= self._completed_version:
             return None
         key = (chunk.version, chunk.blob_sha256)
@@ -92,7 +93,8 @@ class WeightsAssembler:
         ours = (entry.first.count, entry.first.total_bytes, entry.first.program_digest)
         theirs = (chunk.count, chunk.total_bytes, chunk.program_digest)
         if ours != theirs:
-            return self._refuse(f"{chunk} says (count, bytes, program) = {theirs}, but the others of this version say {ours}")
+            self._refuse(f"{chunk} says (count, bytes, program) = {theirs}, but the others of this version say {ours}")
+            return None
         entry.parts[chunk.index] = chunk.data
         if len(entry.parts) == chunk.count:
             del self._unfinished[key]
@@ -104,8 +106,8 @@ class WeightsAssembler:
     def _from_current_learner(self, chunk: Chunk) -> bool:
         learner, now_s = (chunk.run_id, chunk.learner_id), self._clock()
         if learner != self._learner:
-            # one that was taken for replaced but is the only one still speaking is the living one: a late chunk of a dead learner,
-            # first heard after its successor, must not silence the successor for ever (the sender treats acknowledgements alike)
+            # one that was taken for replaced but is the only one still speaking is the living one: a late chunk of a dead
+            # learner, first heard after its successor, must not silence the successor for ever (as with acknowledgements)
             if learner in self._former_learners and now_s - self._heard_s < SILENT_S:
                 return False
             if self._learner is not None:
@@ -120,10 +122,11 @@ class WeightsAssembler:
     def _finish(self, chunk: Chunk, entry: _Unfinished) -> bytes | None:
         blob = b"".join(entry.parts[i] for i in range(chunk.count))
         if len(blob) != chunk.total_bytes or digest(blob) != chunk.blob_sha256:
-            return self._refuse(
+            self._refuse(
                 f"weights version {chunk.version} of run {chunk.run_id!r} were corrupted on the way (wrong checksum or length); "
                 "the last good version stays in use and the next one is awaited"
             )
+            return None
         self._completed_version = chunk.version
         self._unfinished = {key: value for key, value in self._unfinished.items() if key[0] > chunk.version}
         return blob

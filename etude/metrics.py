@@ -18,6 +18,7 @@ class MetricsWriter:
     """Writes every call as one JSON line ``{"time_s": …, "step": …, "<name>": …}`` and as TensorBoard scalars. Thread-safe.
 
     Values that are not finite are ``null`` in JSON. An existing file is continued; a line torn by a kill is ended first.
+    `etude.summary.read_json_lines` reads the file.
     """
 
     def __init__(self, jsonl_path: str | Path | None, tensorboard_dir: str | Path | None = None) -> None:
@@ -56,21 +57,6 @@ class MetricsWriter:
             if self._board is not None:
                 self._board.close()
                 self._board = None
-
-
-def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """All lines of a metrics file, oldest first; lines torn by a kill are left out. An absent file has none."""
-    lines = []
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    for line in text.splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue
-    return lines
 
 
 def _open_lines(path: Path) -> Any:

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from etude.config import RunConfig, build, read_yaml
+from etude.durable import write_atomic
 from etude.run_folder import RunFolder
 from etude.specs import PHASES
 from etude.status import wilson_interval
 
 REACHED = 0.85
 """Forward success that counts as having learned the task (`minutes_to_85`)."""
+CURVE = ("kind", "phase", "run_time_s", "env_steps", "episodes", "successes", "success_rate", "mean_steps")
+"""What the summary keeps of each evaluation."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "mujoco", "zarr", "ros-rclpy")
 Row = dict[str, Any]
 
@@ -56,15 +59,23 @@ def evaluation_series(evaluations: list[Row], phase: str) -> list[Row]:
 
 
 def minutes_to(evaluations: list[Row], goal: float = REACHED, phase: str = "forward") -> tuple[float | None, float | None]:
-    """Minutes of practice to the first evaluation at or above `goal`: (first one that the next confirms, first one at all).
+    """Minutes of practice to the first evaluation at or above `goal`: (first one that is confirmed, first one at all).
 
-    None when it never happened. The evaluation before practice counts too: a task that cloning solves is reached at 0.
+    The next evaluation confirms one by reaching `goal` too. The final evaluation (kind ``after``, the one with the most episodes)
+    has no next one and stands by itself. None when it never happened. The evaluation before practice counts too: a task that
+    cloning solves is reached at 0.
     """
     series = evaluation_series(evaluations, phase)
     reached = [_rate(row) >= goal for row in series]
     first = next((_minutes(series[i]) for i in range(len(series)) if reached[i]), None)
-    confirmed = next((_minutes(series[i]) for i in range(len(series) - 1) if reached[i] and reached[i + 1]), None)
+    follows = [*reached[1:], bool(series) and series[-1].get("kind") == "after"]
+    confirmed = next((_minutes(row) for row, now, then in zip(series, reached, follows, strict=False) if now and then), None)
     return _rounded(confirmed), _rounded(first)
+
+
+def curve(folder: RunFolder) -> list[Row]:
+    """Every evaluation of the run in order, with the keys of `CURVE`."""
+    return [{key: row.get(key) for key in CURVE} for row in read_json_lines(folder.evaluations)]
 
 
 def summarise(folder: RunFolder) -> Row:
@@ -86,6 +97,7 @@ def summarise(folder: RunFolder) -> Row:
         "observation": config.observation,
         "reward": config.recipe.reward.kind,
         "seed": config.seed,
+        "minutes_planned": config.minutes,
         "minutes": _rounded((status.get("run_time_s") or 0.0) / 60),
         "practice_minutes": _rounded((status.get("practice_time_s") or 0.0) / 60),
         "wall_minutes_total": _rounded(supervisor["wall_s"] / 60) if "wall_s" in supervisor else None,
@@ -116,15 +128,14 @@ def summarise(folder: RunFolder) -> Row:
         "host_machine": platform.machine(),
         "python": sys.version.split()[0],
         "packages": {name: _version(name) for name in PACKAGES},
+        "evaluations": curve(folder),
     }
 
 
 def write_summary(folder: RunFolder) -> Row:
     """Write ``summary.json`` (atomically) and ``learning_curve.png`` into the run folder; the summary."""
     summary = summarise(folder)
-    temporary = folder.summary.with_suffix(".tmp")
-    temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder.summary)
+    write_atomic(folder.summary, (json.dumps(summary, indent=2) + "\n").encode())
     draw_learning_curve(folder, folder.learning_curve)
     return summary
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from etude.metrics import MetricsWriter, read_metrics
+from etude.metrics import MetricsWriter
+from etude.summary import read_json_lines
 
 
 def test_every_write_is_one_line_with_time_and_step(tmp_path: Path) -> None:
@@ -16,7 +17,7 @@ def test_every_write_is_one_line_with_time_and_step(tmp_path: Path) -> None:
     writer = MetricsWriter(path)
     writer.write(10, {"critic/loss": np.float32(0.5)})
     writer.write(20, {"critic/loss": float("nan"), "critic/q_mean": 1})
-    first, second = read_metrics(path)  # readable while the writer is open
+    first, second = read_json_lines(path)  # readable while the writer is open
     writer.close()
     assert first["step"] == 10 and first["critic/loss"] == 0.5 and first["time_s"] > 1.6e9
     assert second["critic/loss"] is None and second["critic/q_mean"] == 1.0
@@ -30,8 +31,8 @@ def test_a_continued_file_keeps_its_lines_and_skips_a_torn_one(tmp_path: Path) -
         file.write('{"step": 2, "a"')
     writer = MetricsWriter(path)
     writer.write(3, {"a": 3})
-    assert [line["step"] for line in read_metrics(path)] == [1, 3]
-    assert read_metrics(tmp_path / "absent.jsonl") == []
+    assert [line["step"] for line in read_json_lines(path)] == [1, 3]
+    assert read_json_lines(tmp_path / "absent.jsonl") == []
 
 
 def test_threads_do_not_tear_each_others_lines(tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_threads_do_not_tear_each_others_lines(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     writer.close()
-    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 400
+    assert len(read_json_lines(tmp_path / "metrics.jsonl")) == 400
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:

@@ -35,6 +35,14 @@ def test_85_percent_counts_from_the_first_evaluation_that_the_next_one_confirms(
     assert minutes_to(series[:1]) == (None, None)
 
 
+def test_the_final_evaluation_needs_no_later_one_to_confirm_it() -> None:
+    series = [row(0, 2, kind="before"), row(1, 10), row(2, 45, 50, kind="after")]
+    assert minutes_to(series) == (2.0, 2.0)
+    assert minutes_to([*series[:2], row(2, 40, 50, kind="after")]) == (None, None)
+    resumed = [*series[:2], row(2, 45, 50), row(3, 30, 50, kind="after")]  # what was final is a point of the curve
+    assert minutes_to(resumed) == (None, 2.0)
+
+
 def test_the_other_direction_and_the_order_of_lines_do_not_matter() -> None:
     series = [row(2, 20), row(1, 20), row(0, 20, phase="backward")]
     assert minutes_to(series) == (1.0, 1.0)
@@ -61,4 +69,6 @@ def test_a_finished_run_is_summarised_and_drawn(folder: RunFolder) -> None:
     assert (summary["forward_success_before"], summary["forward_success"], summary["backward_success"]) == (0.2, 0.96, 0.9)
     assert (summary["minutes_to_85"], summary["learner_updates"], summary["minutes"]) == (1.0, 16000, 3.02)
     assert (summary["judge_precision"], summary["judge_recall"]) == (0.9, 1.0)
+    points = [(e["kind"], e["phase"], e["successes"]) for e in summary["evaluations"]]
+    assert points == [(e["kind"], e["phase"], e["successes"]) for e in evaluations]
     assert folder.learning_curve.read_bytes().startswith(b"\x89PNG")

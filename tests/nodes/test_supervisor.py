@@ -180,6 +180,27 @@ def test_conveniences_and_overrides_reach_the_configuration() -> None:
     assert config.recipe.data.utd == 2 and config.recipe.reward.kind == "environment"
 
 
+def test_poses_instead_of_images_are_rewarded_by_the_environment_whatever_the_file_says() -> None:
+    pixels = practice.CONFIG_ROOT / "runs" / "demo.yaml"
+    config = practice.configure(arguments(config=pixels, observation="state"))
+    assert (config.observation, config.recipe.reward.kind) == ("state", "environment")
+    assert practice.configure(arguments(config=pixels)).recipe.reward.kind == "classifier"
+    with pytest.raises(ConfigError, match="classifier"):  # what was asked for is not overruled
+        practice.configure(arguments(config=pixels, observation="state", overrides=["recipe.reward.kind=classifier"]))
+
+
+def test_the_final_evaluation_of_a_resumed_run_becomes_a_point_of_the_curve_without_touching_the_old_file(tmp_path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    practice._forget_final_evaluation(folder)  # none yet
+    before = '{"kind": "before", "successes": 1}\n{"kind": "after", "successes": 9}\n'
+    folder.evaluations.write_text(before)
+    (tmp_path / "old").hardlink_to(folder.evaluations)
+    practice._forget_final_evaluation(folder)
+    assert folder.evaluations.read_text() == before.replace("after", "interval")
+    assert (tmp_path / "old").read_text() == before  # replaced as a whole: a kill leaves the old lines or the new ones
+
+
 def test_a_misspelt_override_is_one_clear_error() -> None:
     with pytest.raises(ConfigError, match=r"recipe\.critic\.ensembel.*'ensemble'"):
         practice.configure(arguments(observation="state", overrides=["recipe.critic.ensembel=3"]))

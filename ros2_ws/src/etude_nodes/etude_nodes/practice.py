@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from etude.config import CONFIG_ROOT, ConfigError, RunConfig, load_run_config, save_config
+from etude.durable import write_atomic
 from etude.run_folder import RunFolder, data_root, runs_root
 from etude.summary import read_json, write_summary
 from etude_nodes import prepare
@@ -121,8 +122,7 @@ def configure(arguments: argparse.Namespace) -> RunConfig:
         overrides += ["headless=true", "dashboard.enabled=false"]
     if arguments.port is not None:
         overrides += [f"dashboard.port={arguments.port}", "dashboard.enabled=true"]
-    config_is_pixels = arguments.observation == "state" and arguments.config is not None
-    if config_is_pixels and not any(text.startswith("recipe.reward.kind=") for text in arguments.overrides):
+    if arguments.observation == "state" and not any(text.startswith("recipe.reward.kind=") for text in arguments.overrides):
         overrides.append("recipe.reward.kind=environment")  # without images there is nothing to classify
     return load_run_config(path, [*overrides, *arguments.overrides])
 
@@ -175,7 +175,7 @@ def _forget_final_evaluation(folder: RunFolder) -> None:
     """A resumed run will be evaluated again at its new end; the old final evaluation becomes a point of the curve."""
     if folder.evaluations.is_file():
         text = folder.evaluations.read_text(encoding="utf-8")
-        folder.evaluations.write_text(text.replace('"kind": "after"', '"kind": "interval"'), encoding="utf-8")
+        write_atomic(folder.evaluations, text.replace('"kind": "after"', '"kind": "interval"').encode())
 
 
 def _version() -> str:

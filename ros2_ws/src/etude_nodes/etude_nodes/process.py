@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etude.config import ConfigError, RunConfig, build, read_yaml
+from etude.durable import write_atomic
 from etude.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -121,9 +122,7 @@ def spinning(node: "Node") -> Iterator[None]:
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Replace `path` atomically; NaN becomes null. A reader sees the old or the new object, never half of one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(_finite(data)), encoding="utf-8")
-    temporary.replace(path)
+    write_atomic(path, json.dumps(_finite(data)).encode())
 
 
 def append_json_line(path: Path, data: dict[str, Any]) -> None:

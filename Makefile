@@ -25,8 +25,16 @@ endif
 
 flag = $(if $(filter-out 0 no false,$($(1))),$(2))
 OBS ?= pixels
+ifneq ($(filter demo,$(MAKECMDGOALS)),)
+ifneq ($(filter-out pixels state,$(OBS)),)
+$(error OBS=$(OBS) is not known: use OBS=pixels or OBS=state)
+endif
+endif
+# a configuration of one's own says what is observed, unless OBS is given too; the default ones follow OBS
+given = $(filter-out file undefined,$(origin $(1)))
 CONFIG ?= robot_configs/runs/$(if $(filter state,$(OBS)),demo_state,demo).yaml
 DEMO_ARGS = --config $(CONFIG) \
+  $(if $(call given,CONFIG),$(if $(call given,OBS),$(if $(OBS),--observation $(OBS)))) \
   $(call flag,HEADLESS,--headless) \
   $(if $(MINUTES),--minutes $(MINUTES)) \
   $(if $(SEED),--seed $(SEED)) \

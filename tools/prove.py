@@ -2,8 +2,7 @@
 
 Every run is the command that a person would type; its summary.json is read and the table is printed after each run, so an
 interrupted proof still shows what it has. Results and the curves of every seed go to docs/results/ after each run; `--resume`
-does not
-repeat what is already there. Exit status 1 when a run misses its bar.
+does not repeat the finished ones among them. Exit status 1 when a run misses its bar.
 
     python tools/prove.py demo --seeds 0 1 2 --minutes 20
     python tools/prove.py tasks --only drawer
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etude.run_folder import RunFolder, runs_root
+from etude.summary import curve, read_json
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 RUNS = Path(__file__).resolve().parent.parent / "robot_configs" / "runs"
@@ -64,9 +64,14 @@ def run(proof: Proof, seed: int, minutes: float) -> dict:
     return {**read_summary(RunFolder(runs_root() / name)), "run": name, "status": status}
 
 
+def came_to_its_end(summary: dict) -> bool:
+    """A run that Ctrl-C stopped ends with status 0 too, but without its final evaluation."""
+    return summary.get("status") == 0 and summary.get("forward_success") is not None
+
+
 def passed(proof: Proof, summary: dict) -> bool:
-    after, before = summary.get("forward_success"), summary.get("forward_success_before")
-    if summary["status"] != 0 or after is None or after < proof.at_least:
+    before = summary.get("forward_success_before")
+    if not came_to_its_end(summary) or summary["forward_success"] < proof.at_least:
         return False
     return proof.before_below is None or (before is not None and before < proof.before_below)
 
@@ -77,7 +82,7 @@ def record(name: str, rows: Sequence[tuple[Proof, int, dict]]) -> None:
     entries = [
         {
             "command": f"python tools/prove.py {name} --only {proof.observation if name == 'demo' else proof.task} "
-            f"--seeds {seed} --minutes {summary.get('minutes')}",
+            f"--seeds {seed} --minutes {planned_minutes(proof, summary):g}",
             "bar": {"forward_success": proof.at_least, "forward_success_before_below": proof.before_below},
             "passed": passed(proof, summary),
             **summary,
@@ -89,6 +94,11 @@ def record(name: str, rows: Sequence[tuple[Proof, int, dict]]) -> None:
         mine = [(p, s, r) for p, s, r in rows if (p.task, p.observation) == (task, observation) and r.get("evaluations")]
         if mine:
             _plot(mine, RESULTS / f"proof-{task}-{observation}.png")
+
+
+def planned_minutes(proof: Proof, summary: dict) -> float:
+    """The minutes that were asked for (`minutes` are those that it practised); of an older summary, the nearest whole ones."""
+    return summary.get("minutes_planned") or round(summary.get("minutes") or 0) or proof.minutes
 
 
 def results_file(name: str) -> Path:
@@ -125,13 +135,9 @@ def _plot(rows: Sequence[tuple[Proof, int, dict]], path: Path) -> None:
 
 
 def read_summary(folder: RunFolder) -> dict:
-    """summary.json with the evaluations that its curve is drawn from; empty when the run has none."""
-    if not folder.summary.is_file():
-        return {}
-    summary = json.loads(folder.summary.read_text(encoding="utf-8"))
-    keys = ("kind", "phase", "run_time_s", "env_steps", "episodes", "successes", "success_rate", "mean_steps")
-    lines = folder.evaluations.read_text(encoding="utf-8").splitlines() if folder.evaluations.is_file() else []
-    return {**summary, "evaluations": [{key: json.loads(line).get(key) for key in keys} for line in lines]}
+    """summary.json, empty when the run has none; with the curve, which summaries of older versions lack."""
+    summary = read_json(folder.summary)
+    return {"evaluations": curve(folder), **summary} if summary else {}
 
 
 def table(rows: Sequence[tuple[Proof, int, dict]]) -> str:
@@ -168,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2 for the demo, 0 for the tasks")
     parser.add_argument("--minutes", type=float, help="instead of each run's own time")
     parser.add_argument("--only", metavar="WORD", help="only runs whose task or observation this is, e.g. state or drawer")
-    parser.add_argument("--resume", action="store_true", help="do not repeat runs that are recorded in docs/results")
+    parser.add_argument("--resume", action="store_true", help="do not repeat finished runs that are recorded in docs/results")
     parser.add_argument(
         "--collect", metavar="RUN", type=Path, nargs="+", help="record these finished runs instead of making new ones"
     )
@@ -186,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         record(arguments.proof, rows)
         print(table(rows))
         return 0
-    done = {(p.task, p.observation, seed) for p, seed, summary in rows if summary["status"] == 0} if arguments.resume else set()
+    done = {(p.task, p.observation, seed) for p, seed, summary in rows if arguments.resume and came_to_its_end(summary)}
     try:
         for proof in proofs:
             for seed in seeds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -40,6 +41,17 @@ def test_make_demo_passes_every_option_on():
     options = ["HEADLESS=1", "MINUTES=20", "SEED=3", "OBS=state", "TASK=drawer", "PORT=9000", "NAME=x"]
     expected = "--config robot_configs/runs/demo_state.yaml --headless --minutes 20 --seed 3 --task drawer --port 9000 --name x"
     assert re.sub(r" +", " ", demo_command(*options)).strip().endswith(expected)
+
+
+def test_an_unknown_observation_is_refused_before_anything_is_set_up():
+    refused = call("make", "--dry-run", "demo", "OBS=stat")
+    assert refused.returncode != 0 and "OBS=stat" in refused.stderr and "OBS=state" in refused.stderr
+    assert "practice run" not in refused.stdout
+
+
+def test_the_observation_goes_with_a_configuration_of_ones_own():
+    assert "--config my.yaml --observation state" in re.sub(r" +", " ", demo_command("CONFIG=my.yaml", "OBS=state"))
+    assert "--observation" not in demo_command("CONFIG=my.yaml")  # the file says which
 
 
 @pytest.mark.parametrize("no", ["0", "no", "false", ""])
@@ -96,3 +108,23 @@ def test_a_proof_passes_only_above_its_bar_from_a_low_start(summary, verdict):
     proof = prove.Proof("slide", "pixels", 20, at_least=0.85, before_below=0.40)
     assert prove.passed(proof, summary) is verdict
     assert ("**no**" in prove.table([(proof, 0, summary)])) is not verdict
+
+
+def test_a_resumed_proof_repeats_what_did_not_come_to_its_end(tmp_path, monkeypatch):
+    made = []
+
+    def run(proof, seed, minutes):
+        made.append(seed)
+        end = {"forward_success": 1.0, "minutes": 5.02} if seed != 1 or made.count(1) > 1 else {"minutes": 0.37}
+        names = {"task": proof.task, "observation": proof.observation, "seed": seed}
+        return {"status": 0, **names, "minutes_planned": minutes, **end}
+
+    monkeypatch.setattr(prove, "RESULTS", tmp_path)
+    monkeypatch.setattr(prove, "run", run)
+    prove.main(["demo", "--only", "state", "--seeds", "0", "1", "--minutes", "4.5"])
+    prove.main(["demo", "--only", "state", "--seeds", "0", "1", "--minutes", "4.5", "--resume"])
+    assert made == [0, 1, 1]  # the second run of seed 1 ended, the first one was stopped
+    entries = json.loads((tmp_path / "proof-demo.json").read_text())
+    assert [entry["command"] for entry in entries] == [
+        f"python tools/prove.py demo --only state --seeds {seed} --minutes 4.5" for seed in (0, 1)
+    ]

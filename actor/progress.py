@@ -55,10 +55,13 @@ class Progress:
         self.attempts.append(Attempt(segment, phase, int(judged), truth))
         self.total[phase] += 1
         if truth != UNKNOWN:
-            self._confuse(judged, bool(truth), 1)
+            self._confuse(judged, bool(truth))
 
     def label(self, segment: int, success: bool) -> bool:
-        """A person corrects a finished attempt; False when it is not among the remembered ones."""
+        """A person corrects a finished attempt; False when it is not among the remembered ones.
+
+        It changes the success rate that is shown, nothing else: the step keeps its judgement and the learner is not told.
+        """
         for attempt in self.attempts:
             if attempt.segment == segment:
                 attempt.label = int(success)
@@ -84,6 +87,6 @@ class Progress:
         attempts = deque((Attempt(**item) for item in data.get("attempts", ())), maxlen=REMEMBERED)
         return cls(**{**data, "attempts": attempts})
 
-    def _confuse(self, judged: bool, truth: bool, amount: int) -> None:
+    def _confuse(self, judged: bool, truth: bool) -> None:
         name = ("true" if judged == truth else "false") + ("_positives" if judged else "_negatives")
-        setattr(self, name, getattr(self, name) + amount)
+        setattr(self, name, getattr(self, name) + 1)

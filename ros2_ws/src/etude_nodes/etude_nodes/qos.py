@@ -40,7 +40,6 @@ DIAGNOSTICS = _reliable(10)
 SOFTWARE_STOP = latched(1)
 SENSOR = _profile(CAMERA_DEPTH, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
 """Cameras: the newest frame or none."""
-TELEOP = _profile(1, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
 COMMAND = _reliable(1)
 """Set points of a controller: only the newest counts."""
 

@@ -46,6 +46,7 @@ class StepSender:
         self._received = (outbox.first_pending() or outbox.last_sequence + 1) - 1
         self._stored = self._received
         self._deleted = self._received
+        self._beyond = 0  # what a learner claims to have of this outbox and cannot have; 0 when all is well
         self._next = self._received + 1
         self._allowed = min(window, _PROBE_WINDOW)
         self._progress_s = time.monotonic()
@@ -72,9 +73,16 @@ class StepSender:
         """The learner has taken steps up to `received_sequence` and has those up to `stored_sequence` on disk. Any thread.
 
         Acknowledgements may be lost, repeated or late. A `learner_id` not seen before is a restarted learner, which may have
-        received less than the one before it.
+        received less than the one before it. One that has more than this outbox ever held is not believed in anything: nothing is
+        sent or deleted until a learner withdraws the claim, because the numbers of the two mean different steps.
         """
         with self._changed:
+            claim, last = max(received_sequence, stored_sequence), self._outbox.last_sequence
+            if claim > last or claim >= self._beyond > 0:
+                self._beyond = max(claim, self._beyond)
+                self._changed.notify()
+                return
+            self._beyond = 0
             self._stored = max(self._stored, stored_sequence)  # on disk is on disk, whoever says so
             now_s = time.monotonic()
             if learner_id == self._learner_id:
@@ -129,7 +137,7 @@ class StepSender:
                     if direct:
                         self._publish_one(numbered)
                 self._send_backlog()
-                if stored > self._deleted:
+                if stored > self._deleted and not self._beyond:
                     self._outbox.acknowledge(stored)
                     self._deleted = stored
                 self._report("numbers", self._mismatch())
@@ -145,7 +153,7 @@ class StepSender:
         """Nothing to do now. Call with the lock held."""
         room = self._room()  # first: it may go back
         backlog = self._next <= self._outbox.last_sequence and room > 0
-        return not self._queue and not backlog and self._stored <= self._deleted and not self._stopping
+        return not self._queue and not backlog and (self._stored <= self._deleted or self._beyond) and not self._stopping
 
     def _wait_s(self) -> float | None:
         if self._next <= self._received + 1:
@@ -158,7 +166,7 @@ class StepSender:
             self._next = self._received + 1
             self._allowed = min(self._window, _PROBE_WINDOW)
             self._progress_s = time.monotonic()
-        return self._received + self._allowed - self._next + 1
+        return 0 if self._beyond else self._received + self._allowed - self._next + 1
 
     def _made_progress(self) -> None:
         self._allowed = min(self._window, self._allowed * 2)
@@ -192,10 +200,11 @@ class StepSender:
     def _mismatch(self) -> str:
         """Why learner and outbox cannot belong together, if so: otherwise both would wait for each other for ever."""
         who, where = self._outbox.actor_id, self._outbox.path
-        if self._received > self._outbox.last_sequence:
+        if self._beyond:
             return (
-                f"the learner has step {self._received} of {who}, but outbox {where} ends at {self._outbox.last_sequence}: "
-                "it is an old copy. Move it aside and start the actor again"
+                f"the learner has step {self._beyond} of {who}, which outbox {where} had not made by then (it ends at "
+                f"{self._outbox.last_sequence}): it is an old copy. Nothing is sent or deleted. Move it aside and start "
+                "the actor again"
             )
         oldest = self._outbox.first_pending()
         if oldest is not None and self._learner_id and self._received + 1 < oldest:

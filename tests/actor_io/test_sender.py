@@ -223,6 +223,7 @@ def test_a_restarted_learner_gets_again_what_it_lost(channel: Channel) -> None:
     channel.silent = True
     for number in range(10):
         channel.sender.put(make_step(number, 10))
+    wait_until(lambda: len(channel.outbox) == 10)
     channel.sender.on_ack(10, 4, "learner-1")
     wait_until(lambda: len(channel.outbox) == 6)
     channel.published.clear()
@@ -239,6 +240,7 @@ def test_a_store_that_was_replaced_is_reported_instead_of_waiting_for_ever(chann
     channel.silent = True
     for number in range(10):
         channel.sender.put(make_step(number, 10))
+    wait_until(lambda: len(channel.outbox) == 10)
     channel.sender.on_ack(10, 8, "learner-1")
     wait_until(lambda: len(channel.outbox) == 2)
     channel.sender.on_ack(0, 0, "learner-2")
@@ -251,6 +253,35 @@ def test_an_old_copy_of_the_outbox_is_reported(channel: Channel) -> None:
     channel.sender.put(make_step(0, 10))
     channel.sender.on_ack(50, 50, "learner-1")
     wait_until(lambda: "old copy" in channel.sender.error)
+
+
+@pytest.mark.parametrize("claim", [(10**6, 10**6), (10, 10**6), (10**6, 4), (11, 11)])
+def test_no_acknowledgement_deletes_a_step_that_the_learner_cannot_have(channel: Channel, claim: tuple[int, int]) -> None:
+    channel.silent = True
+    for number in range(10):
+        channel.sender.put(make_step(number, 10))
+    wait_until(lambda: len(channel.outbox) == 10)
+    channel.sender.on_ack(*claim, "learner-1")
+    wait_until(lambda: "old copy" in channel.sender.error)
+    for number in range(10, 20):  # the numbers grow past the claim, which makes it no truer
+        channel.sender.put(make_step(number, 10))
+    wait_until(lambda: len(channel.outbox) == 20)
+    channel.sender.on_ack(*claim, "learner-1")
+    time.sleep(0.1)
+    assert channel.outbox.first_pending() == 1 and "old copy" in channel.sender.error
+
+
+def test_a_withdrawn_claim_is_forgotten_and_sending_goes_on(channel: Channel) -> None:
+    channel.silent = True
+    for number in range(10):
+        channel.sender.put(make_step(number, 10))
+    wait_until(lambda: len(channel.outbox) == 10)
+    channel.sender.on_ack(10**6, 10**6, "learner-1")
+    wait_until(lambda: "old copy" in channel.sender.error)
+    channel.silent = False
+    channel.sender.on_ack(0, 0, "learner-2")
+    wait_until(lambda: channel.store.stored(channel.actor_id) == 10)
+    wait_until(lambda: channel.sender.error == "")
 
 
 def test_a_full_disk_keeps_steps_in_memory_until_there_is_room(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,11 +21,12 @@ from actor.demonstrations import instructions, max_steps
 from actor.evaluation import evaluate, reading_clock
 from actor.help import ANSWERS, MEANWHILE, make_help_rule
 from actor.help.scripted import OPERATOR, ScriptedHelper
+from actor.memory import recall, remember
 from actor.pacing import Pacer, RateMeter
-from actor.progress import Progress
 from actor.safety import filter_action, reading_problems
 from actor.scoring import Scorer
 from actor.segments import SegmentRecorder
+from actor.snapshot import make_status
 from actor.viewfinder import Viewfinder
 from actor.wander import Wander
 from etude.config import ConfigError, RunConfig
@@ -59,7 +60,8 @@ class ControlLoop:
     (every ``evaluation.interval_s`` of practice); before and after ones are asked for with `request_evaluation`.
     `on_help` is called when a request opens and again, with ``open`` False and the answer in ``meanwhile``, when it closes.
 
-    The loop starts idle: `set_mode("practise")` sets it going. `resume_from` takes up the counts of `counters()` after a restart.
+    The loop starts idle: `set_mode("practise")` sets it going, or `start_run`, which respects a person's pause or stop.
+    `resume_from` takes up `counters()` after a restart: counts, a stop, a pause, and an open help request, which is told again.
     """
 
     def __init__(
@@ -102,9 +104,8 @@ class ControlLoop:
         self._wander = Wander(robot.action_spec, config.recipe.reset.wander_steps, self._rng)
         self._rule = make_help_rule(config.recipe.help)
         self._helper = ScriptedHelper.from_config(config, robot.advances_on_act)
-        self._state = practice.PracticeState(reset=config.recipe.reset.kind)
-        self._help: HelpRequest | None = None
-        self._progress = Progress() if resume_from is None else Progress.from_json(resume_from)
+        self._progress, self._state, self._help = recall(resume_from, practice.PracticeState(reset=config.recipe.reset.kind))
+        self._stop_asked = self._state.stopped
         self._pacer, self._meter = Pacer(config.robot.control_rate_hz), RateMeter()
         self._viewfinder = Viewfinder()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -125,7 +126,7 @@ class ControlLoop:
         return self._status
 
     def counters(self) -> dict[str, Any]:
-        """Counts of the run as JSON data, for `resume_from` after a restart."""
+        """What `resume_from` takes after a restart, as JSON data, as new as `status`."""
         return self._counters
 
     def latest_images(self) -> dict[str, np.ndarray]:
@@ -143,16 +144,22 @@ class ControlLoop:
             return self.request_evaluation(self._config.evaluation.interval_episodes or 20, "manual")
         if mode not in events:
             return Answer(False, f"there is no mode {mode!r}; use practise, pause, evaluate or idle")
-        if mode == "practise" and self._state.stopped:
+        if mode == "practise" and self._stop_asked:
             return Answer(False, "the software stop is on: clear it first")
         self._commands.put(lambda: self._apply(events[mode]))
         return Answer(True, f"{mode} at the next control step")
 
-    def resolve_help(self, answer: str, operator: str) -> Answer:
-        """Answer the open help request: ``reset`` (in simulation the scene is reset) or ``continue``."""
+    def start_run(self) -> None:
+        """Begin practice without a person's word: at once, or paused when a person paused or stopped before."""
+        self._commands.put(lambda: self._apply(practice.StartOfRun()))
+
+    def resolve_help(self, answer: str, operator: str, request_id: int = 0) -> Answer:
+        """Answer help request `request_id`, 0 for whichever is open: ``reset`` (simulation resets itself) or ``continue``."""
         request = self._help
         if request is None or not request.open:
             return Answer(False, "no help request is open")
+        if request_id not in (0, request.id):
+            return Answer(False, f"help request {request_id} is not open any more; request {request.id} is: look at that one")
         if answer not in ANSWERS:
             return Answer(False, f"there is no answer {answer!r}; use " + " or ".join(f"{k!r} ({v})" for k, v in ANSWERS.items()))
         self._commands.put(lambda: self._answer_help(request.id, answer, operator))
@@ -160,6 +167,7 @@ class ControlLoop:
 
     def software_stop(self, active: bool) -> Answer:
         """Hold until cleared. Clearing leaves practice paused."""
+        self._stop_asked = active  # at once: what is asked after this is queued behind it
         self._commands.put(lambda: self._apply(practice.SoftwareStop() if active else practice.ClearStop()))
         return Answer(
             True, "software stop is on" if active else "software stop is cleared; practice waits, paused, until it is resumed"
@@ -176,7 +184,7 @@ class ControlLoop:
         """Evaluate both directions, `episodes` each, when the open segment has ended. Results go to `on_evaluation`."""
         if self._evaluation_robot is None:
             return Answer(False, "this robot has no second scene to evaluate in")
-        if self._state.stopped:
+        if self._stop_asked:
             return Answer(False, "the software stop is on: clear it first")
         self._commands.put(lambda: self._evaluations.append((episodes, kind)))
         return Answer(True, f"{episodes} episodes per direction after the current attempt")
@@ -186,6 +194,8 @@ class ControlLoop:
     def run(self, stop: threading.Event) -> None:
         """Block until `stop` is set. On the way out, also by an exception, the open segment is cut and the robot holds."""
         try:
+            if self._help is not None:
+                self._on_help(self._help)  # open since before the restart
             while not stop.is_set():
                 started_s = time.monotonic()
                 if self._tick(stop):
@@ -219,7 +229,8 @@ class ControlLoop:
 
     def _control_step(self) -> None:
         reading = self._read()
-        problems = reading_problems(reading, self._config.robot.safety, reading_clock(self._robot, reading))
+        now_s = reading_clock(self._robot, reading)
+        problems = reading_problems(reading, self._config.robot.safety, now_s, self._robot.observation_spec)
         if problems:
             self._hold(problems)
             return
@@ -227,6 +238,12 @@ class ControlLoop:
         if self._recorder.open:
             self._observe(reading)
         if not self._recorder.open and self._state.practising and not self._evaluation_due():
+            if reading.episode_over:
+                # the environment can do nothing else; a new attempt begins at the next control step
+                self._robot.hard_reset(self._state.phase, self._rng)
+                self._progress.hard_resets += 1
+                self._wander.cancel()
+                return
             motion = self._wander.next()
             if motion is not None:
                 self._execute(motion, reading)
@@ -263,7 +280,8 @@ class ControlLoop:
         verdict = self._scorer.score(reading, phase)
         self._probability = verdict.probability
         lost = self._rule.object_lost() if reading.object_lost else None
-        last = verdict.success or lost is not None or self._recorder.index + 1 >= self._max_steps[phase]
+        ended = reading.episode_over or lost is not None
+        last = verdict.success or ended or self._recorder.index + 1 >= self._max_steps[phase]
         self._recorder.observe(
             reading,
             verdict,
@@ -283,9 +301,10 @@ class ControlLoop:
         version = self._policy.version
         proposed = np.asarray(self._policy.act(reading.observation, self._state.phase, True), np.float32)
         action = self._execute(proposed, reading)
-        # what cannot be stored (not finite, wrong shape) is replaced by what was executed instead
+        # a stored step fits its specification: a proposal out of range is clipped, and replaced by what was executed when it is
+        # not finite or of another shape
         storable = proposed.shape == action.shape and bool(np.isfinite(proposed).all())
-        self._recorder.acted(action, proposed if storable else action, Source.POLICY, version)
+        self._recorder.acted(action, np.clip(proposed, -1.0, 1.0) if storable else action, Source.POLICY, version)
         self._progress.env_steps += 1
 
     def _execute(self, proposed: np.ndarray, reading: Reading) -> np.ndarray:
@@ -296,6 +315,7 @@ class ControlLoop:
             self._config.robot.safety,
             self._robot.action_spec,
             reading_clock(self._robot, reading),
+            observation_spec=self._robot.observation_spec,
             previous=self._executed,
             stopped=self._state.stopped,
         )
@@ -456,36 +476,19 @@ class ControlLoop:
 
     def _snapshot(self) -> None:
         self._snapshot_due_s = time.monotonic() + SNAPSHOT_S
-        progress, state = self._progress, self._state
-        if not state.practising:
+        if not self._state.practising:
             self._probability = float("nan")
-        message = self._message
-        if not message and state.mode is Mode.AWAITING_HELP:
-            message = state.help_reason
-        self._counters = progress.to_json()
-        self._status = PracticeStatus(
-            mode=state.mode,
-            task=self._config.task.name,
-            env_steps=progress.env_steps,
-            segment=self._recorder.segment,
-            step_in_segment=self._recorder.index,
-            success=progress.success(),
-            success_truth=progress.success(truth=True),
+        self._counters = remember(self._progress, self._state, self._help)
+        self._status = make_status(
+            self._config.task.name,
+            self._state,
+            self._progress,
+            self._recorder,
+            self._pacer,
+            self._meter,
             policy_version=self._policy.version,
             weight_age_s=self._policy.weight_age_s,
-            loop_rate_hz=self._meter.rate_hz,
-            loop_period_p99_ms=self._meter.p99_ms,
-            missed_deadlines=self._pacer.missed,
-            outbox_pending=0,
-            help_requests=progress.help_requests,
-            hard_resets=progress.hard_resets,
-            interventions=progress.interventions,
-            judge_probability=self._probability,
-            judge_true_positives=progress.true_positives,
-            judge_false_positives=progress.false_positives,
-            judge_true_negatives=progress.true_negatives,
-            judge_false_negatives=progress.false_negatives,
-            practice_time_s=progress.practice_time_s,
-            message=message,
+            probability=self._probability,
+            message=self._message,
             holding=self._holding,
         )

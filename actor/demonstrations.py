@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from actor.evaluation import reading_clock
-from actor.safety import filter_action
+from actor.safety import filter_action, reading_problems
 from actor.scoring import Scorer
 from actor.segments import SegmentRecorder
 from etude.config import RunConfig
-from etude.robot import Robot
+from etude.robot import Reading, Robot
 from etude.specs import PHASES
 from etude.step import Source, Step
 
@@ -110,6 +110,8 @@ def _demonstrate(
     """One attempt of the expert; stored when it succeeds and `keep`. Returns success."""
     scorer = Scorer(None)
     reading = robot.read()
+    if reading.episode_over or _problems(config, robot, reading):
+        return False
     if scorer.look(reading, phase)[0]:
         return False  # nothing to show; happens when the other direction left the object in this one's goal
     recorder.begin(reading, scorer.score(reading, phase), phase, scorer.name)
@@ -123,19 +125,34 @@ def _demonstrate(
                 f"robot {config.robot.name!r} has no scripted expert; record demonstrations by teleoperation"
             ) from None
         executed, _ = filter_action(
-            proposed, reading, config.robot.safety, robot.action_spec, reading_clock(robot, reading), previous=executed
+            proposed,
+            reading,
+            config.robot.safety,
+            robot.action_spec,
+            reading_clock(robot, reading),
+            observation_spec=robot.observation_spec,
+            previous=executed,
         )
         robot.act(executed)
         recorder.acted(executed, executed, Source.SCRIPTED, 0)
         reading = robot.read()
+        if _problems(config, robot, reading):
+            recorder.cut()  # a demonstration with a hole in it shows nothing
+            break
         verdict = scorer.score(reading, phase)
-        last = verdict.success or step + 1 == patience
+        last = verdict.success or step + 1 == patience or reading.episode_over
         recorder.observe(reading, verdict, SUCCESS_REWARD if verdict.success else 0.0, last=last, terminal=verdict.success)
         if verdict.success:
             writer.keep() if keep else writer.discard()
             return True
+        if last:
+            break
     writer.discard()
     return False
+
+
+def _problems(config: RunConfig, robot: Robot, reading: Reading) -> tuple[str, ...]:
+    return reading_problems(reading, config.robot.safety, reading_clock(robot, reading), robot.observation_spec)
 
 
 class _SuccessOnlyWriter:

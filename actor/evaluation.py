@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from actor.safety import filter_action
+from actor.safety import filter_action, reading_problems
 from actor.scoring import truth_of
 from etude.config import SafetyLimits
 from etude.robot import Reading, Robot
@@ -109,9 +109,17 @@ def _episode(
     for step in range(max_steps):
         if should_stop is not None and should_stop():
             return None, False
-        proposed = policy.act(reading.observation, phase, False)
+        now_s = reading_clock(robot, reading)
+        blind = reading_problems(reading, limits, now_s, robot.observation_spec)
+        proposed = robot.action_spec.zeros() if blind else policy.act(reading.observation, phase, False)
         previous, _ = filter_action(
-            proposed, reading, limits, robot.action_spec, reading_clock(robot, reading), previous=previous
+            proposed,
+            reading,
+            limits,
+            robot.action_spec,
+            now_s,
+            observation_spec=robot.observation_spec,
+            previous=previous,
         )
         robot.act(previous)
         reading = robot.read()
@@ -120,6 +128,8 @@ def _episode(
             on_frame(robot, episode, success)
         if success:
             return step + 1, True
+        if reading.episode_over:
+            break
     return max_steps, False
 
 

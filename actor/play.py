@@ -93,7 +93,15 @@ def _play_segment(
     for frame in range(1, frames):
         proposed = motion.next(executed)
         clock = reading_clock(robot, reading)
-        executed, _ = filter_action(proposed, reading, config.robot.safety, robot.action_spec, clock, previous=executed)
+        executed, _ = filter_action(
+            proposed,
+            reading,
+            config.robot.safety,
+            robot.action_spec,
+            clock,
+            observation_spec=robot.observation_spec,
+            previous=executed,
+        )
         robot.act(executed)
         recorder.acted(executed, executed, Source.SCRIPTED, 0)
         reading = robot.read()

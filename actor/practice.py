@@ -22,6 +22,7 @@ class PracticeState:
     Attributes:
         phase: the direction that is practised now, or will be when practice goes on.
         active: practice was started and not ended.
+        paused: a person paused or stopped; only a person's `Start` leaves it, also when practice was not active then.
         stopped: the software stop is on; only `ClearStop` leaves it.
         evaluating: an evaluation runs (in a scene of its own).
         takeover: an operator moves the robot.
@@ -70,17 +71,22 @@ class PracticeState:
 
 @dataclass(frozen=True)
 class Start:
-    """Practise, from idle or from a pause."""
+    """A person's word: practise, from idle or from a pause. Ignored while stopped."""
+
+
+@dataclass(frozen=True)
+class StartOfRun:
+    """The run's own word: practice begins. It leaves a pause or a stop of a person as it is."""
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Hold until `Start`."""
+    """Hold until `Start`; before practice began, it then begins paused."""
 
 
 @dataclass(frozen=True)
 class Finish:
-    """End practice: idle. An open help request and a running evaluation are cancelled."""
+    """End practice: idle. An open help request and a running evaluation are cancelled; a pause stays on."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,7 @@ class Release:
 
 Event = (
     Start
+    | StartOfRun
     | Pause
     | Finish
     | SegmentEnded
@@ -169,11 +176,13 @@ def advance(state: PracticeState, event: Event) -> PracticeState:
     """The state after `event`. Events that make no sense in a state leave it as it is, so they may arrive late or twice."""
     match event:
         case Start():
-            return replace(state, active=True, paused=False)
+            return state if state.stopped else replace(state, active=True, paused=False)
+        case StartOfRun():
+            return replace(state, active=True)
         case Pause():
-            return replace(state, paused=True) if state.active else state
+            return replace(state, paused=True)
         case Finish():
-            return replace(state, active=False, paused=False, evaluating=False, help_open=False)
+            return replace(state, active=False, evaluating=False, help_open=False)
         case SegmentEnded():
             return _after_attempt(state) if state.practising or state.takeover else state
         case Begun():
@@ -189,9 +198,9 @@ def advance(state: PracticeState, event: Event) -> PracticeState:
         case Evaluated():
             return replace(state, evaluating=False)
         case SoftwareStop():
-            return replace(state, stopped=True, evaluating=False, takeover=False, paused=state.active)
+            return replace(state, stopped=True, evaluating=False, takeover=False, paused=True)
         case ClearStop():
-            return replace(state, stopped=False)
+            return replace(state, stopped=False, paused=True) if state.stopped else state
         case Takeover():
             return state if state.stopped or state.evaluating else replace(state, takeover=True)
         case Release():

@@ -10,7 +10,7 @@ import numpy as np
 
 from etude.config import SafetyLimits
 from etude.robot import Reading
-from etude.specs import ActionSpec
+from etude.specs import ActionSpec, ObservationSpec, SpecError
 
 TRANSLATION = ("x", "y", "z")
 ROTATION = ("roll", "pitch", "yaw")
@@ -19,12 +19,19 @@ ROUNDING = 1e-6
 """Slack for float32 rounding before a limit counts as exceeded."""
 
 
-def reading_problems(reading: Reading, limits: SafetyLimits, now_s: float) -> tuple[str, ...]:
-    """Why no motion is allowed on this reading: it is stale, or the robot reports faults. Empty when it is good."""
+def reading_problems(reading: Reading, limits: SafetyLimits, now_s: float, observation_spec: ObservationSpec) -> tuple[str, ...]:
+    """Why no motion is allowed on this reading: it is stale, does not fit its specification, or the robot reports faults.
+
+    Empty when it is good. What does not fit (a NaN of a driver, a picture of another size) could neither be judged nor stored.
+    """
     problems = [f"robot fault: {fault}" for fault in reading.faults]
     age_s = now_s - reading.stamp_s
     if not age_s <= limits.max_reading_age_s:  # also true for a NaN stamp
         problems.append(f"stale observation ({age_s:.2f} s old, limit {limits.max_reading_age_s:.2f} s)")
+    try:
+        observation_spec.check(reading.observation)
+    except SpecError as error:
+        problems.append(str(error))
     return tuple(problems)
 
 
@@ -35,24 +42,26 @@ def filter_action(
     action_spec: ActionSpec,
     now_s: float,
     *,
+    observation_spec: ObservationSpec,
     previous: np.ndarray | None = None,
     stopped: bool = False,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """The action that may be executed, and the reasons why it differs from `action`.
 
-    Order: stop, faults and staleness, shape and finiteness (all of these hold); then range, translation and rotation per step,
-    and the workspace box. Outside the box only motion back inwards passes.
+    Order: stop, faults, staleness and observations that do not fit, shape and finiteness (all of these hold); then range,
+    translation and rotation per step, and the workspace box. Outside the box only motion back inwards passes.
 
     Args:
         action: proposed normalised action; anything, also of wrong shape or not finite.
         now_s: ``time.monotonic()``, seconds.
+        observation_spec: what `reading` must fit.
         previous: the action executed last; on a hold the gripper keeps its opening, because zero would half open it.
         stopped: the software stop is on.
 
     Returns:
         float32 ``(dim,)`` in [-1, 1], and short reasons (empty when nothing changed).
     """
-    reasons = list(reading_problems(reading, limits, now_s))
+    reasons = list(reading_problems(reading, limits, now_s, observation_spec))
     if stopped:
         reasons.append("software stop")
     proposed = _as_vector(action)

@@ -25,6 +25,8 @@ class Reading:
         faults: short names of what the robot itself reports as wrong, e.g. ``("reflex",)``; any fault means hold.
         success_truth: phase -> ground truth, simulators only, else empty.
         object_lost: ground truth of an irreversible state (the object left the table), simulators only.
+        episode_over: the environment ended its own episode with this observation (Gymnasium); actions do nothing until
+            `Robot.hard_reset`, which such a robot must have.
     """
 
     observation: Observation
@@ -33,6 +35,7 @@ class Reading:
     faults: tuple[str, ...] = ()
     success_truth: dict[str, bool] | None = None
     object_lost: bool = False
+    episode_over: bool = False
 
 
 class Robot(Protocol):
@@ -61,8 +64,8 @@ class Robot(Protocol):
         ...
 
     def hard_reset(self, phase: str, rng: np.random.Generator) -> None:
-        """Put the scene into a random start state of `phase`. Only for evaluation and answered help requests; real robots ask
-        a person."""
+        """Put the scene into a random start state of `phase`. Only for evaluation, answered help requests and environments that
+        ended their own episode; real robots ask a person."""
         ...
 
     def render(self, camera: str, height: int, width: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Any Gymnasium environment by id as a `Robot`. Separate because it needs nothing of `simulation`.
 
-An episode that ends inside the environment is reset at once, since practice knows no resets; success comes from ``info``.
+An episode that ends inside the environment stays at its last observation, which says so, until `hard_reset`: no transition ever
+leads across a reset. Success comes from ``info``.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class GymnasiumRobot:
         self.control_rate_hz = robot.control_rate_hz
         self._state, info = self._env.reset(seed=seed)
         self._truth = _truth(info)
+        self._over = False
         self._reading: Reading | None = None
 
     def read(self) -> Reading:
@@ -56,17 +58,18 @@ class GymnasiumRobot:
             for camera, (height, width) in self.observation_spec.cameras.items():
                 observation[IMAGE_PREFIX + camera] = self.render(camera, height, width)
             truth = None if self._truth is None else {"forward": self._truth, "backward": not self._truth}
-            self._reading = Reading(observation, stamp, success_truth=truth)
+            self._reading = Reading(observation, stamp, success_truth=truth, episode_over=self._over)
         return self._reading
 
     def act(self, action: np.ndarray) -> None:
         self.action_spec.check(action)
+        if self._over:
+            return
         space: Any = self._env.action_space
         physical = self._low + (np.clip(action, -1.0, 1.0) + 1.0) / 2.0 * (self._high - self._low)
         self._state, _, terminated, truncated, info = self._env.step(physical.reshape(space.shape).astype(space.dtype))
         self._truth = _truth(info)
-        if terminated or truncated:
-            self._state, _ = self._env.reset()
+        self._over = bool(terminated or truncated)
         self._reading = None
 
     def hold(self) -> None:
@@ -80,6 +83,7 @@ class GymnasiumRobot:
             raise ValueError(f"phase is {phase!r}, expected one of {PHASES}")
         self._state, info = self._env.reset(seed=int(rng.integers(2**31)))
         self._truth = _truth(info)
+        self._over = False
         self._reading = None
 
     def render(self, camera: str, height: int, width: int) -> np.ndarray:

@@ -31,6 +31,9 @@ class PointRobot:
         self.faults: tuple[str, ...] = ()
         self.lost = False
         self.both_met = False
+        self.noise_m = 0.0
+        self.episode_ends_at_m = float("inf")
+        self.over = False
         self.actions: list[np.ndarray] = []
         self.action_times_s: list[float] = []
         self.holds = 0
@@ -39,19 +42,21 @@ class PointRobot:
         self.render_s = 0.0
 
     def read(self) -> Reading:
-        observation = {"state": np.array([self.x_m, GOAL_M], np.float32)}
+        observation = {"state": np.array([self.x_m + self.noise_m, GOAL_M], np.float32)}
         if self.pixels:
             image = np.zeros((8, 8, 3), np.uint8)
             image[:, int(np.clip((self.x_m + 1.2) / 2.4, 0, 0.999) * 8)] = 255
             observation["image/front"] = image
         truth = {"forward": self.both_met or self.x_m >= GOAL_M, "backward": self.both_met or self.x_m <= -GOAL_M}
-        return Reading(observation, time.monotonic() - self.age_s, np.array([self.x_m, 0.0, 0.0]), self.faults, truth, self.lost)
+        place = np.array([self.x_m, 0.0, 0.0])
+        return Reading(observation, time.monotonic() - self.age_s, place, self.faults, truth, self.lost, self.over)
 
     def act(self, action: np.ndarray) -> None:
         self.action_spec.check(action)
         self.actions.append(action)
         self.action_times_s.append(time.monotonic())
-        self.x_m += float(action[0]) * STEP_M
+        self.x_m += 0.0 if self.over else float(action[0]) * STEP_M
+        self.over = self.over or self.x_m >= self.episode_ends_at_m
 
     def hold(self) -> None:
         self.holds += 1
@@ -64,7 +69,7 @@ class PointRobot:
         if not self.can_reset:
             raise NotImplementedError
         self.resets.append(phase)
-        self.lost = False
+        self.lost = self.over = False
         self.x_m = float(rng.uniform(-1.1, -0.9) if phase == "forward" else rng.uniform(0.9, 1.1))
 
     def render(self, camera: str, height: int, width: int) -> np.ndarray:

@@ -99,10 +99,41 @@ def test_a_policy_that_goes_mad_is_held_and_its_steps_stay_finite(bench):
 
 
 def test_a_proposal_that_the_filter_changed_is_kept_beside_the_executed_one(bench):
-    b = bench(policy=PointPolicy(5.0))
+    b = bench(policy=PointPolicy(1.0), config=point_config(robot__safety={"max_translation_per_step_m": 0.1}))
     b.practise(lambda: b.steps)
-    assert b.steps[0].policy_action[0] == 5.0
-    assert b.steps[0].action[0] == 1.0
+    assert b.steps[0].policy_action[0] == 1.0
+    assert b.steps[0].action[0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("speed", [5.0, -1e30, float("inf")])
+def test_whatever_the_policy_proposes_the_stored_step_fits_the_specification(bench, speed):
+    b = bench(policy=PointPolicy(speed))
+    b.practise(lambda: b.steps)
+    for step in b.steps:
+        b.robot.action_spec.check(step.action)
+        b.robot.action_spec.check(step.policy_action)
+
+
+def test_an_environment_that_ends_its_episode_ends_the_segment_and_is_reset_in_between(bench):
+    b = bench(config=point_config(help__kind="never"))
+    b.robot.x_m, b.robot.episode_ends_at_m = 0.0, 0.5
+    b.practise(lambda: len(b.robot.resets) > 2)
+    first = b.segments()[0]
+    check_rlds(first)
+    assert first[-1].is_last and not first[-1].is_terminal and first[-1].success == 0
+    assert first[-1].observation["state"][0] == pytest.approx(0.6), "the last observation is the one that ended it"
+    for segment in b.segments()[:-1]:
+        check_rlds(segment)
+    assert b.loop.status().hard_resets == len(b.robot.resets)
+
+
+def test_success_is_terminal_also_where_the_environment_ends_with_it(bench):
+    b = bench()
+    b.robot.episode_ends_at_m = 0.7
+    b.practise(lambda: b.loop.status().segment > 2)
+    first = b.segments()[0]
+    check_rlds(first)
+    assert first[-1].is_terminal and first[-1].success == 1
 
 
 # --- the judge ------------------------------------------------------------------------------------------------------
@@ -359,7 +390,10 @@ def test_only_real_time_pace_fits_a_robot_that_moves_by_itself():
         ControlLoop(point_config(), PointRobot(advances_on_act=False), PointPolicy(), None, print, first_segment=1, seed=0)
 
 
-@pytest.mark.parametrize(("trouble", "word"), [({"age_s": 2.0}, "stale"), ({"faults": ("reflex",)}, "reflex")])
+@pytest.mark.parametrize(
+    ("trouble", "word"),
+    [({"age_s": 2.0}, "stale"), ({"faults": ("reflex",)}, "reflex"), ({"noise_m": float("nan")}, "not finite in x_m")],
+)
 def test_a_stale_or_faulty_reading_means_hold_and_the_segment_is_cut(bench, trouble, word):
     b = bench(robot=PointRobot(advances_on_act=False), policy=PointPolicy(0.02), config=point_config(robot__pace="realtime"))
     b.loop.set_mode("practise")
@@ -371,9 +405,11 @@ def test_a_stale_or_faulty_reading_means_hold_and_the_segment_is_cut(bench, trou
     moves = len(b.robot.actions)
     time.sleep(0.08)
     assert len(b.robot.actions) == moves and b.robot.holds and b.steps[-1].is_last
-    b.robot.age_s, b.robot.faults = 0.0, ()
+    b.robot.age_s, b.robot.faults, b.robot.noise_m = 0.0, (), 0.0
     b.until(lambda: len(b.robot.actions) > moves)
     assert not any(step.is_terminal for step in b.steps)
+    for step in b.steps:
+        b.robot.observation_spec.check(step.observation)
 
 
 def test_when_the_loop_dies_the_robot_holds_and_the_segment_is_closed(bench):

@@ -12,6 +12,7 @@ EVENTS = st.one_of(
     st.sampled_from(
         [
             p.Start(),
+            p.StartOfRun(),
             p.Pause(),
             p.Finish(),
             p.Begun(),
@@ -64,6 +65,38 @@ def test_a_software_stop_always_stops_and_only_clearing_it_leaves(state, before,
     state = run([event for event in after if event != p.ClearStop()], state)
     assert state.mode is Mode.STOPPED
     assert p.advance(state, p.ClearStop()).mode is not Mode.STOPPED
+
+
+@given(STARTS, HISTORIES, HISTORIES)
+def test_after_a_cleared_stop_only_a_persons_start_sets_the_robot_moving(state, before, after):
+    state = run([*before, p.SoftwareStop()], state)
+    for event in [*after, p.ClearStop()]:
+        if event == p.Start() and not state.stopped:
+            break
+        state = p.advance(state, event)
+        assert not state.practising, f"it moves after {event}"
+
+
+@given(STARTS, HISTORIES, HISTORIES)
+def test_a_pause_holds_until_a_person_starts(state, before, after):
+    state = run([*before, p.Pause()], state)
+    for event in after:
+        state = state if event == p.Start() else p.advance(state, event)
+        assert not state.practising, f"it moves after {event}"
+
+
+def test_a_start_while_stopped_leaves_no_trace():
+    stopped = run([p.Start(), p.SoftwareStop()])
+    assert p.advance(stopped, p.Start()) == stopped
+    assert run([p.Start(), p.ClearStop()], stopped).mode is Mode.PAUSED
+
+
+def test_a_stop_before_practice_began_lets_the_run_begin_paused():
+    state = run([p.SoftwareStop(), p.ClearStop()])
+    assert state.mode is Mode.IDLE
+    state = p.advance(state, p.StartOfRun())
+    assert state.mode is Mode.PAUSED
+    assert p.advance(state, p.Start()).mode is Mode.FORWARD
 
 
 @given(STARTS, HISTORIES)

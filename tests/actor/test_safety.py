@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from actor.safety import filter_action
 from etude.config import SafetyLimits
 from etude.robot import Reading
-from etude.specs import ActionSpec
+from etude.specs import ActionSpec, ObservationSpec
 
 SPEC = ActionSpec(("x", "y", "z", "yaw", "gripper"), (0.05, 0.05, 0.05, 0.4, 1.0))
 BOX = SafetyLimits(
@@ -21,6 +21,7 @@ BOX = SafetyLimits(
     max_rotation_per_step_rad=0.2,
     max_reading_age_s=0.3,
 )
+SEES = ObservationSpec(("a_m", "b_m", "c_m"))
 LOW, HIGH = np.array(BOX.workspace_min_m), np.array(BOX.workspace_max_m)
 EPS = 1e-6
 
@@ -36,7 +37,7 @@ def reading(tcp=(0.5, 0.0, 0.2), stamp_s=10.0, faults=()):
 
 
 def filtered(action, given_reading=None, limits=BOX, **keywords):
-    return filter_action(np.asarray(action), given_reading or reading(), limits, SPEC, 10.1, **keywords)
+    return filter_action(np.asarray(action), given_reading or reading(), limits, SPEC, 10.1, observation_spec=SEES, **keywords)
 
 
 @given(st.one_of(anything, ordinary), tools, st.floats(-5, 20), st.booleans(), st.booleans(), previous_actions)
@@ -73,7 +74,7 @@ def test_a_harmless_action_passes_unchanged_and_without_reasons(action):
 def test_direction_of_motion_survives_the_length_limit(action, factor):
     if np.isfinite(action).all():
         free = SafetyLimits(max_translation_per_step_m=0.02)
-        safe, _ = filter_action(action, reading(), free, SPEC, 10.1)
+        safe, _ = filtered(action, limits=free)
         clipped = np.clip(action[:3], -1, 1)
         np.testing.assert_allclose(np.cross(safe[:3].astype(float), clipped), 0, atol=1e-6)
 
@@ -108,5 +109,12 @@ def test_an_old_reading_means_hold_and_says_how_old():
 
 def test_robots_without_a_tool_need_no_box():
     spec = ActionSpec(("torque",), (2.0,))
-    safe, reasons = filter_action(np.array([0.7], np.float32), reading(None), SafetyLimits(), spec, 10.1)
+    safe, reasons = filter_action(np.array([0.7], np.float32), reading(None), SafetyLimits(), spec, 10.1, observation_spec=SEES)
     assert safe == pytest.approx([0.7]) and reasons == ()
+
+
+@pytest.mark.parametrize("state", [np.full(3, np.nan, np.float32), np.zeros(2, np.float32), np.zeros(3, np.float64)])
+def test_an_observation_that_does_not_fit_means_hold_and_says_why(state):
+    blind = Reading({"state": state}, 10.0, np.array([0.5, 0.0, 0.2]))
+    safe, reasons = filtered(np.ones(5, np.float32), blind)
+    assert not safe[:4].any() and "observation 'state' is" in reasons[0]

@@ -20,19 +20,20 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self.asked: list[tuple] = []
+        self.practice = {"paused": False}
 
     def set_mode(self, mode: str):
         self.asked.append(("mode", mode))
 
-    def software_stop(self, active: bool):
-        self.asked.append(("stop", active))
+    def start_run(self) -> None:
+        self.asked.append(("start",))
 
     def request_evaluation(self, episodes: int, kind: str):
         self.asked.append(("evaluate", kind))
         return SimpleNamespace(accepted=True, message="")
 
     def counters(self) -> dict:
-        return {"env_steps": 7}
+        return {"env_steps": 7, "practice": dict(self.practice)}
 
 
 STATUS = PracticeStatus(
@@ -100,7 +101,7 @@ def test_a_run_waits_evaluates_practises_evaluates_and_ends(folder: RunFolder, c
     assert stage.loop.asked == [("evaluate", "before")]
     stage.evaluated("before")
     stage.turn()
-    assert stage.loop.asked[-1] == ("mode", "practise") and stage.rehearsal.run_time_s == 0.0
+    assert stage.loop.asked[-1] == ("start",) and stage.rehearsal.run_time_s == 0.0
     for _ in range(6):
         stage.turn(Mode.FORWARD)
     assert stage.rehearsal.run_time_s == pytest.approx(6.0)
@@ -133,20 +134,42 @@ def test_a_killed_actor_goes_on_with_clock_and_counts_and_does_not_evaluate_agai
     first.turn(Mode.FORWARD, 1.0)
     second = Stage(folder, config)
     assert second.rehearsal.run_time_s == 3.0
-    assert second.rehearsal.counters == {"env_steps": 7}
+    assert second.rehearsal.counters == first.loop.counters()
     second.policy.ready, second.policy.version = True, 9
     second.turn()
-    assert second.loop.asked == [("mode", "practise")]
+    assert second.loop.asked == [("start",)]
 
 
-@pytest.mark.parametrize("mode", [Mode.STOPPED, Mode.PAUSED])
-def test_a_restart_moves_nothing_that_a_person_had_stopped(folder: RunFolder, config: RunConfig, mode: Mode) -> None:
-    practising(folder, config).turn(mode)
-    second = Stage(folder, config)
-    second.policy.ready, second.policy.version = True, 9
-    second.turn(mode)
-    assert ("mode", "practise") not in second.loop.asked
-    assert (("stop", True) in second.loop.asked) == (mode is Mode.STOPPED)
+def test_a_run_never_resumes_in_a_persons_name(folder: RunFolder, config: RunConfig) -> None:
+    """`set_mode("practise")` is a person's word, which lifts a pause; the run itself only says `start_run`."""
+    stage = Stage(folder, config)
+    stage.turn(Mode.STOPPED)
+    stage.policy.ready, stage.policy.version = True, 1
+    stage.turn(Mode.STOPPED)
+    stage.turn(Mode.IDLE)
+    stage.evaluated("before")
+    stage.turn(Mode.IDLE)
+    assert stage.loop.asked[-1] == ("start",) and ("mode", "practise") not in stage.loop.asked
+
+
+def test_what_a_person_decides_is_on_disk_at_once_also_where_the_mode_hides_it(folder: RunFolder, config: RunConfig) -> None:
+    stage = practising(folder, config)
+    stage.turn(Mode.EVALUATING)
+    stage.loop.practice["paused"] = True
+    stage.turn(Mode.EVALUATING, seconds=0.01)
+    assert Stage(folder, config).rehearsal.counters == stage.loop.counters()
+
+
+def test_a_request_that_outlived_a_restart_is_told_again_and_logged_once(folder: RunFolder, config: RunConfig) -> None:
+    request = HelpRequest(3, "The robot seems stuck.", "forward", 5, 7, "It holds still.", True)
+    first = Stage(folder, config).rehearsal
+    first.on_help(request)
+    first.take_help_requests()
+    second = Stage(folder, config).rehearsal
+    second.on_help(request)
+    second.on_help(dataclasses.replace(request, open=False))
+    assert [item.open for item in second.take_help_requests()] == [True, False]
+    assert [(row["id"], row["event"]) for row in read_json_lines(folder.help_log)] == [(3, "asked"), (3, "answered")]
 
 
 def test_an_abandoned_evaluation_is_asked_for_again_and_not_kept(folder: RunFolder, config: RunConfig) -> None:
@@ -182,5 +205,5 @@ def practising(folder: RunFolder, config: RunConfig) -> Stage:
     stage = Stage(folder, config)
     stage.policy.ready, stage.policy.version = True, 1
     stage.turn()
-    assert stage.loop.asked == [("mode", "practise")]
+    assert stage.loop.asked == [("start",)]
     return stage

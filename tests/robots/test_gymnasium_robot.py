@@ -57,9 +57,10 @@ def test_pendulum_needs_no_extra_package():
     pendulum = make_robot(config, seed=0)
     pendulum.observation_spec.check(pendulum.read().observation)
     assert pendulum.action_spec.scale == (2.0,)
-    for _ in range(250):  # beyond its time limit of 200: it goes on
+    for _ in range(250):  # beyond its time limit of 200
         pendulum.act(np.ones(1, np.float32))
     pendulum.observation_spec.check(pendulum.read().observation)
+    assert pendulum.read().episode_over
     assert pendulum.read().success_truth is None
     pendulum.close()
 
@@ -79,6 +80,19 @@ def test_success_comes_from_info():
     assert walk.read().success_truth == {"forward": True, "backward": False}
     walk.hard_reset("forward", np.random.default_rng(0))
     assert walk.read().success_truth == {"forward": False, "backward": True}
+
+
+def test_the_end_of_an_episode_stays_to_be_seen_until_the_reset():
+    walk = robot("EtudeWalk-v0")
+    while walk._env.unwrapped.x <= 2:
+        assert not walk.read().episode_over
+        walk.act(np.array([1.0, 0.0], np.float32))
+    last = walk.read()
+    assert last.episode_over and last.observation["state"][0] > 2 and last.success_truth["forward"]
+    walk.act(np.array([1.0, 0.0], np.float32))  # nothing leads on from there
+    np.testing.assert_array_equal(walk.read().observation["state"], last.observation["state"])
+    walk.hard_reset("forward", np.random.default_rng(0))
+    assert not walk.read().episode_over and abs(walk.read().observation["state"][0]) < 0.2
 
 
 def test_pixels_are_the_environments_picture_at_the_tasks_size():

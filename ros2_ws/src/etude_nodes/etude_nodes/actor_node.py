@@ -203,7 +203,7 @@ class ActorNode(Node):
         return response
 
     def _on_resolve_help(self, request: srv.ResolveHelp.Request, response: srv.ResolveHelp.Response) -> srv.ResolveHelp.Response:
-        answer = self._loop.resolve_help(request.answer, request.operator_name or "an operator")
+        answer = self._loop.resolve_help(request.answer, request.operator_name or "an operator", request.id)
         response.success, response.message = self._say("resolve_help", answer)
         return response
 

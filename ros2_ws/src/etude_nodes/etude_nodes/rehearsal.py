@@ -36,7 +36,7 @@ class Loop(Protocol):
     """What is needed of `actor.control_loop.ControlLoop`."""
 
     def set_mode(self, mode: str) -> Any: ...
-    def software_stop(self, active: bool) -> Any: ...
+    def start_run(self) -> None: ...
     def request_evaluation(self, episodes: int, kind: str) -> Any: ...
     def counters(self) -> dict[str, Any]: ...
 
@@ -61,11 +61,12 @@ class Rehearsal:
         previous = read_json(folder.root / STATUS_FILE)
         self.counters: dict[str, Any] | None = previous.get("counters") or None
         self.run_time_s = float(previous.get("run_time_s") or 0.0)
-        self._previous_mode = previous.get("mode", "")
         self._evaluated = {(row.get("kind"), row.get("phase")) for row in read_json_lines(folder.evaluations)}
+        self._asked_help = {row.get("id") for row in read_json_lines(folder.help_log) if row.get("event") == "asked"}
         self.stage = "waiting"
         self._turned_s: float | None = None
         self._kept_s = -float("inf")
+        self._kept_decisions: Any = None
         self._done_s: float | None = None
         self._asked_evaluation = False
         self._results: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -83,22 +84,26 @@ class Rehearsal:
     # --- one other thread -------------------------------------------------------------------------------------------
 
     def conduct(self, loop: Loop, policy: Policy) -> None:
-        """Take the stick. A software stop or a pause that was on when the process died is on again: a restart moves nothing."""
+        """Take the stick. `loop` was made with `counters`, so what a person had stopped or paused is so again."""
         self._loop, self._policy = loop, policy
-        if self._previous_mode == Mode.STOPPED:
-            loop.software_stop(True)
 
     def take_help_requests(self) -> list[HelpRequest]:
-        """Help requests that opened or closed since the last call; they are in ``help.jsonl`` by then."""
+        """Help requests that opened or closed since the last call; they are in ``help.jsonl`` by then.
+
+        One that was open when the process died is told again, and stays one row there.
+        """
         taken = []
         while not self._requests.empty():
             request = self._requests.get()
+            taken.append(request)
+            if request.open and request.id in self._asked_help:
+                continue
+            self._asked_help.add(request.id)
             row = {"event": "asked" if request.open else "answered", "run_time_s": self.run_time_s, **dataclasses.asdict(request)}
             append_json_line(self._folder.help_log, row)
             log.info(
                 "help request %d %s: %s %s", request.id, row["event"], request.reason, "" if request.open else request.meanwhile
             )
-            taken.append(request)
         return taken
 
     def turn(self, status: PracticeStatus) -> None:
@@ -111,8 +116,10 @@ class Rehearsal:
         while not self._results.empty():
             self._keep_evaluation(self._results.get())
         self._advance(status)
-        if now - self._kept_s >= KEEP_S:
-            self._kept_s = now
+        # what a person decides is kept at once, so that a kill a moment later cannot undo it
+        decisions = (status.mode, self._loop.counters().get("practice"))
+        if decisions != self._kept_decisions or now - self._kept_s >= KEEP_S:
+            self._kept_s, self._kept_decisions = now, decisions
             self._keep(status)
 
     def close(self, status: PracticeStatus) -> None:
@@ -130,10 +137,7 @@ class Rehearsal:
             self._enter("before")
         if self.stage == "before" and self._evaluation_over("before", status):
             self._enter("practice")
-            if self._previous_mode in (Mode.PAUSED, Mode.STOPPED):
-                log.info("the run was %s when it ended and waits for an operator", self._previous_mode)
-            else:
-                self._loop.set_mode("practise")
+            self._loop.start_run()  # where a person stopped or paused before, also before a restart, it waits for that person
         if self.stage == "practice" and self._config.minutes is not None and self.run_time_s >= self._config.minutes * 60:
             log.info("%.1f minutes are over", self.run_time_s / 60)
             self._loop.set_mode("idle")

@@ -153,7 +153,7 @@ class StepSender:
         """Nothing to do now. Call with the lock held."""
         room = self._room()  # first: it may go back
         backlog = self._next <= self._outbox.last_sequence and room > 0
-        return not self._queue and not backlog and (self._stored <= self._deleted or self._beyond) and not self._stopping
+        return not self._queue and not backlog and (self._stored <= self._deleted or self._beyond > 0) and not self._stopping
 
     def _wait_s(self) -> float | None:
         if self._next <= self._received + 1:

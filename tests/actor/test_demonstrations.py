@@ -132,3 +132,39 @@ def test_a_robot_that_cannot_reset_or_knows_no_truth_cannot_be_evaluated():
         evaluate(robot, PointPolicy(), "forward", 1, 0, 5)
     with pytest.raises(EvaluationError, match="ground truth"):
         evaluate(PointRobot(), PointPolicy(), "sideways", 1, 0, 5)
+
+
+class Glitching(PointRobot):
+    """Its state is NaN on every 25th reading."""
+
+    reads = 0
+
+    def read(self):
+        self.reads += 1
+        self.noise_m = float("nan") if self.reads % 25 == 0 else 0.0
+        return super().read()
+
+
+def test_a_demonstration_with_a_reading_that_does_not_fit_is_not_stored(store):
+    record_demonstrations(point_config(), Glitching(), store, 2, seed=0)
+    assert len(store.segments()) == 4
+    for info in store.segments():
+        for step in store.read(info).steps():
+            store.observation_spec.check(step.observation)
+
+
+def test_an_evaluated_policy_is_not_asked_about_a_reading_that_does_not_fit():
+    class Careful(PointPolicy):
+        def act(self, observation, phase, explore):
+            assert np.isfinite(observation["state"]).all()
+            return super().act(observation, phase, explore)
+
+    result = evaluate(Glitching(), Careful(), "forward", 4, 0, 100)
+    assert result["successes"] == 4
+
+
+def test_an_episode_that_the_environment_ended_is_evaluated_as_it_ended():
+    robot = PointRobot()
+    robot.episode_ends_at_m = 0.0
+    result = evaluate(robot, PointPolicy(), "forward", 2, 0, 1000)
+    assert result["successes"] == 0 and len(robot.actions) < 60

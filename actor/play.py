@@ -17,6 +17,7 @@ import numpy as np
 
 from actor.demonstrations import DemonstrationError, instructions
 from actor.evaluation import reading_clock
+from actor.practice import opposite
 from actor.safety import filter_action
 from actor.scoring import Verdict, truth_of
 from actor.segments import SegmentRecorder
@@ -74,7 +75,7 @@ def record_play(
     number = 0
     while sequence < wanted:
         phase = PHASES[number % len(PHASES)]
-        start = phase if rng.random() < FAR_START_SHARE else _other(phase)
+        start = phase if rng.random() < FAR_START_SHARE else opposite(phase)
         number += 1
         robot.hard_reset(start, rng)
         _play_segment(config, robot, recorder, phase, min(SEGMENT_FRAMES, max(2, wanted - sequence)), rng)
@@ -126,7 +127,7 @@ class _Motion:
             self._strength = rng.uniform(0.3, 1.2)
         self._left -= 1
         try:
-            expert = robot.expert_action(_other(self._phase) if self._kind == "undo" else self._phase, rng)
+            expert = robot.expert_action(opposite(self._phase) if self._kind == "undo" else self._phase, rng)
         except NotImplementedError:
             raise DemonstrationError(
                 "this robot has no scripted expert: record play for the classifier by teleoperation"
@@ -155,7 +156,3 @@ def _button(reading: Reading, phase: str) -> Verdict:
     if truth == UNKNOWN:
         raise DemonstrationError(f"this robot reports no ground truth for phase {phase!r}: a person has to label play here")
     return Verdict(met=bool(truth), success=bool(truth), probability=float("nan"), truth=truth)
-
-
-def _other(phase: str) -> str:
-    return PHASES[1 - PHASES.index(phase)]

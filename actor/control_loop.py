@@ -174,7 +174,7 @@ class ControlLoop:
         )
 
     def label(self, segment: int, success: bool) -> Answer:
-        """A person corrects the outcome of a finished, recent attempt."""
+        """A person corrects the outcome of a finished, recent attempt: it changes the success rate that `status` shows."""
         if segment < 1:
             return Answer(False, f"there is no segment {segment}; segments count from 1")
         self._commands.put(lambda: self._label(segment, success))

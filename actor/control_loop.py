@@ -420,7 +420,7 @@ class ControlLoop:
     def _evaluation_due(self) -> bool:
         """True when an evaluation waits and may start now: between segments, and nobody stopped or took over."""
         evaluation = self._config.evaluation
-        if self._progress.practice_time_s >= self._next_interval_s:
+        if self._progress.practice_time_s >= self._next_interval_s and not self._evaluations:
             self._next_interval_s = self._progress.practice_time_s + evaluation.interval_s
             if evaluation.interval_episodes > 0 and self._evaluation_robot is not None:
                 self._evaluations.append((evaluation.interval_episodes, "interval"))

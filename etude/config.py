@@ -88,6 +88,9 @@ class CriticConfig(Model):
     tau: float = Field(0.005, gt=0, le=1)
     learning_rate: float = Field(5e-4, gt=0)
     backup_entropy: bool = False
+    bound_targets: bool = Field(
+        False, description="Clip targets to the returns that the recipe's rewards allow; stops values from growing without end."
+    )
     # cal_ql only (specs: Cal-QL §1.1)
     cql_weight: float = Field(1.0, ge=0)
     cql_samples: int = Field(10, ge=1)

@@ -199,6 +199,8 @@ class Agent:
         if config.backup_entropy:
             next_q = next_q - temperature * next_log_prob
         y = jax.lax.stop_gradient(td.target(config, rows["reward"], rows["terminal"], next_q.max(0)))
+        if config.bound_targets:
+            y = jnp.clip(y, *td.return_bounds(config, recipe.reward))
         q = td.values(self.critic_head, critic, z, rows["action"])
         critic_loss = td.loss(q, y)
         dual_loss = jnp.zeros(())

@@ -38,6 +38,8 @@ class Proof:
 
     @property
     def config(self) -> Path:
+        if self.task != "slide":
+            return RUNS / "tasks_state.yaml"
         return RUNS / ("demo_state.yaml" if self.observation == "state" else "demo.yaml")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from etude.config import CriticConfig
+from etude.config import CriticConfig, RewardConfig
 from learner.networks.mlp import MLP, apply_stacked
 
 Params = Any
@@ -37,6 +37,13 @@ def subset_minimum(q: jax.Array, key: jax.Array, members: int) -> jax.Array:
 def target(config: CriticConfig, reward: jax.Array, terminal: jax.Array, next_value: jax.Array) -> jax.Array:
     """``y = r + discount · (1 − terminal) · next_value``; a time-out is not terminal and bootstraps."""
     return reward + config.discount * (1.0 - terminal) * next_value
+
+
+def return_bounds(config: CriticConfig, reward: RewardConfig) -> tuple[float, float]:
+    """Lowest and highest discounted return that rewards of `reward.step` per step and `reward.success` once can make."""
+    for_ever = reward.step / (1.0 - config.discount)
+    success = reward.success if reward.success_is_terminal else reward.success / (1.0 - config.discount)
+    return min(for_ever, reward.step, success), max(for_ever, success)
 
 
 def loss(q: jax.Array, y: jax.Array) -> jax.Array:

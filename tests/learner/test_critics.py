@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from etude.config import CriticConfig
+from etude.config import CriticConfig, RewardConfig
 from learner.critics import cal_ql, td
 
 
@@ -27,6 +27,16 @@ def test_the_subset_minimum_uses_distinct_members() -> None:
     smallest = [float(td.subset_minimum(q, jax.random.key(k), 2)[0]) for k in range(200)]
     # the minimum of two distinct members out of 0..9 can be 0..8 but never 9
     assert set(smallest) <= set(range(9)) and len(set(smallest)) > 5
+
+
+@pytest.mark.parametrize(
+    ("step", "success", "bounds"), [(0.0, 1.0, (0.0, 1.0)), (-1.0, 0.0, (-10.0, 0.0)), (-0.1, 1.0, (-1.0, 1.0))]
+)
+def test_targets_are_bounded_by_the_returns_that_the_rewards_allow(
+    step: float, success: float, bounds: tuple[float, float]
+) -> None:
+    reward = RewardConfig(kind="environment", step=step, success=success)
+    np.testing.assert_allclose(td.return_bounds(CriticConfig(discount=0.9), reward), bounds, atol=1e-9)
 
 
 def test_the_whole_ensemble_is_used_when_the_subset_covers_it() -> None:

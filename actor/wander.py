@@ -1,7 +1,7 @@
 """A short random motion of the arm between two attempts, so that practice begins from varied poses and not only from where the
 last attempt ended.
 
-A policy that only ever starts beside its last success forgets every other start. This moves the arm, never the scene on
+A policy that only ever starts beside its last success may forget every other start. This moves the arm, never the scene on
 purpose, and
 its actions pass the safety filter like all others. It is not recorded.
 """

@@ -293,7 +293,7 @@ class ControlLoop:
             self._progress.finished(segment, phase, verdict.success, verdict.truth)
             self._apply(practice.SegmentEnded(verdict.success))
             self._wander.plan()
-            reason = lost or self._rule.after_attempt(verdict.success)
+            reason = lost or self._rule.after_attempt(phase, verdict.success)
             if reason is not None:
                 self._apply(practice.AskHelp(reason))
 

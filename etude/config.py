@@ -105,6 +105,9 @@ class PolicyConfig(Model):
     hidden: tuple[int, ...] = (256, 256)
     layer_norm: bool = True
     learning_rate: float = Field(5e-4, gt=0)
+    average_rate: float = Field(
+        1.0, gt=0, le=1, description="Rate of the moving average of the parameters that acts; 1 acts with the newest ones."
+    )
     log_std_min: float = -5.0
     log_std_max: float = 0.7
 
@@ -139,7 +142,9 @@ class ResetConfig(Model):
 
 class HelpConfig(Model):
     kind: Literal["never", "timeout"] = "timeout"
-    timeouts_before_help: int = Field(8, ge=1, description="Consecutive timed-out segments after which a person is asked.")
+    timeouts_before_help: int = Field(
+        8, ge=1, description="Consecutive timed-out attempts of one direction after which a person is asked."
+    )
     scripted_answer_delay_s: float | None = Field(
         None,
         ge=0,

@@ -31,13 +31,17 @@ Metrics = dict[str, jax.Array]
 
 @flax.struct.dataclass
 class AgentState:
-    """Everything that training changes. `critic` leaves are ``(2, E, …)``, `policy` leaves ``(2, …)``."""
+    """Everything that training changes. `critic` leaves are ``(2, E, …)``, `policy` leaves ``(2, …)``.
+
+    `policy_average` is the moving average of `policy` that acts: single updates move a policy back and forth around a good one.
+    """
 
     encoder: Params
     statistics: Params
     critic: Params
     target_critic: Params
     policy: Params
+    policy_average: Params
     log_temperature: jax.Array
     log_alpha: jax.Array
     critic_optimiser: optax.OptState
@@ -89,6 +93,7 @@ class Agent:
             critic=critic,
             target_critic=jax.tree.map(jnp.copy, critic),
             policy=policy,
+            policy_average=jax.tree.map(jnp.copy, policy),
             log_temperature=log_temperature,
             log_alpha=log_alpha,
             critic_optimiser=self.critic_optimiser.init((encoder, critic)),
@@ -101,9 +106,10 @@ class Agent:
         return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
 
     def reset_optimisers(self, state: AgentState) -> AgentState:
-        """Fresh optimiser state (offline → online switch); parameters stay."""
+        """Fresh optimiser state (offline → online switch); parameters stay, and the average begins anew at the policy."""
         return dataclasses.replace(
             state,
+            policy_average=jax.tree.map(jnp.copy, state.policy),
             critic_optimiser=self.critic_optimiser.init((state.encoder, state.critic)),
             policy_optimiser=self.policy_optimiser.init(state.policy),
             dual_optimiser=self.dual_optimiser.init((state.log_temperature, state.log_alpha)),
@@ -150,13 +156,14 @@ class Agent:
             (log_temperature, log_alpha), dual_optimiser = _apply(
                 self.dual_optimiser, dual_gradient, dual_optimiser, (log_temperature, log_alpha)
             )
-        tau = self.recipe.critic.tau
+        tau, rate = self.recipe.critic.tau, self.recipe.policy.average_rate
         state = dataclasses.replace(
             state,
             encoder=encoder,
             critic=critic,
             target_critic=jax.tree.map(lambda t, c: t + tau * (c - t), state.target_critic, critic),
             policy=policy,
+            policy_average=jax.tree.map(lambda a, p: a + rate * (p - a), state.policy_average, policy),
             log_temperature=log_temperature,
             log_alpha=log_alpha,
             critic_optimiser=critic_optimiser,
@@ -282,7 +289,7 @@ class Agent:
 
     def policy_parameters(self, state: AgentState) -> Params:
         """What the policy program needs and nothing else (no critics, no optimisers)."""
-        return {"encoder": state.encoder, "statistics": state.statistics, "policy": state.policy}
+        return {"encoder": state.encoder, "statistics": state.statistics, "policy": state.policy_average}
 
     def act(self, parameters: Params, observation: dict[str, jax.Array], key: jax.Array, explore: jax.Array) -> jax.Array:
         """Action ``(d,)`` for one unbatched observation whose ``phase`` entry is the one-hot direction. Exported as the policy

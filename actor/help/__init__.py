@@ -22,8 +22,8 @@ MEANWHILE = "The robot holds still and keeps its gripper as it is; the learner g
 class HelpRule(Protocol):
     """Decides from the outcomes of attempts whether a person is needed."""
 
-    def after_attempt(self, success: bool) -> str | None:
-        """The reason to ask, as a sentence, or None. Called once per finished attempt."""
+    def after_attempt(self, phase: str, success: bool) -> str | None:
+        """The reason to ask, as a sentence, or None. Called once per finished attempt of direction `phase`."""
         ...
 
     def object_lost(self) -> str | None:

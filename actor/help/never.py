@@ -9,7 +9,7 @@ from __future__ import annotations
 class Never:
     """Asks nobody."""
 
-    def after_attempt(self, success: bool) -> str | None:
+    def after_attempt(self, phase: str, success: bool) -> str | None:
         return None
 
     def object_lost(self) -> str | None:

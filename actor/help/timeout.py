@@ -1,29 +1,32 @@
-"""Help rule `timeout`: ask after n time-outs in a row, and at once when the object has left the table.
+"""Help rule `timeout`: ask when one direction has timed out n times in a row, and at once when the object has left the table.
 
-A practising robot times out often while it learns; a long unbroken run of time-outs means that it is stuck in a state from which
-neither direction succeeds.
+A practising robot times out often while it learns; a long unbroken run in one direction means that it is stuck in a state from
+which that direction does not get away. The other direction's successes do not count against it: they may be worth nothing there
+(an object that was never moved is still where the other direction wants it).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from etude.specs import PHASES
 
 
 @dataclass
 class Timeout:
-    """Counts consecutive time-outs over both directions."""
+    """Counts consecutive time-outs of each direction."""
 
     limit: int
-    count: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
 
-    def after_attempt(self, success: bool) -> str | None:
-        self.count = 0 if success else self.count + 1
-        if self.count < self.limit:
+    def after_attempt(self, phase: str, success: bool) -> str | None:
+        self.counts[phase] = 0 if success else self.counts[phase] + 1
+        if self.counts[phase] < self.limit:
             return None
-        return f"The last {self.count} attempts timed out in both directions: the robot seems stuck."
+        return f"The last {self.counts[phase]} {phase} attempts timed out: the robot seems stuck."
 
     def object_lost(self) -> str | None:
         return "The object has left the table, the robot cannot bring it back."
 
     def answered(self) -> None:
-        self.count = 0
+        self.counts = dict.fromkeys(PHASES, 0)

@@ -83,6 +83,21 @@ def test_a_block_is_the_same_as_its_updates_one_by_one() -> None:
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
 
 
+def test_the_moving_average_acts_and_begins_anew_with_practice() -> None:
+    recipe = small_recipe()
+    recipe = recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"average_rate": 0.25})})
+    agent = Agent(recipe, STATE_ONLY, ACTION)
+    before = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
+    after, _ = jax.jit(agent.update)(before, random_batch(np.random.default_rng(0), STATE_ONLY, 4))
+    for old, new, average in zip(*(jax.tree.leaves(x) for x in (before.policy, after.policy, after.policy_average)), strict=True):
+        np.testing.assert_allclose(average, 0.75 * old + 0.25 * new, rtol=1e-5, atol=1e-7)
+    assert agent.policy_parameters(after)["policy"] is after.policy_average
+    begun = agent.reset_optimisers(after)
+    assert all(
+        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(begun.policy_average), jax.tree.leaves(after.policy), strict=True)
+    )
+
+
 def test_behaviour_cloning_fits_the_demonstrations() -> None:
     _, state, update = _agent(pixels=False)
     batch = random_batch(np.random.default_rng(0), STATE_ONLY, 8)

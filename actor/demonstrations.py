@@ -46,10 +46,11 @@ def record_demonstrations(
 ) -> None:
     """Append `count_per_direction` successful demonstrations of each direction to `store`.
 
-    Pairs are recorded: one direction from a random start, then, without a reset, the other from where the first one ended.
-    The starting direction alternates, so that half of each direction's demonstrations begin at random starts (as in evaluation)
-    and half where the other direction left things (as in practice). A failed attempt is not stored and ends the pair. Success
-    and terminal flag are by ground truth; the last step is the first observation that reaches the goal.
+    With ``task.demonstration_starts: alternating`` pairs are recorded: one direction from a random start, then, without a reset,
+    the other from where the first one ended. The starting direction alternates, so that half of each direction's demonstrations
+    begin at random starts (as in evaluation) and half where the other direction left things (as in practice). With ``random``
+    every demonstration begins at a random start. A failed attempt is not stored and ends the pair. Success and terminal flag are
+    by ground truth; the last step is the first observation that reaches the goal.
 
     Args:
         progress: called with (recorded, wanted) after each stored demonstration.
@@ -71,16 +72,16 @@ def record_demonstrations(
                 f"the scripted expert of task {config.task.name!r} recorded only {taken} of {count_per_direction} per direction "
                 f"in {budget} tries: lower task.expert_noise (now {config.task.expert_noise}) or raise max_steps"
             )
-        chained = False
+        chained, chaining = False, config.task.demonstration_starts == "alternating"
         for phase in order:
             # the first of a pair is run even when it is not needed any more: the second starts where it ends
-            if chained and taken[phase] >= count_per_direction:
-                break
+            if (chained or not chaining) and taken[phase] >= count_per_direction:
+                continue
             if not chained:
                 robot.hard_reset(phase, rng)
             if not _demonstrate(config, robot, recorder, writer, phase, rng, keep=taken[phase] < count_per_direction):
                 break
-            chained = True
+            chained = chaining
             if taken[phase] < count_per_direction:
                 taken[phase] += 1
                 if progress is not None:

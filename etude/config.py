@@ -69,6 +69,11 @@ class TaskConfig(Model):
     cameras: tuple[str, ...] = ("front", "wrist")
     image_size_px: int = Field(64, gt=0)
     demonstrations_per_direction: int = Field(20, ge=0)
+    demonstration_starts: Literal["alternating", "random"] = Field(
+        "alternating",
+        description="alternating: every other demonstration begins where the other direction's ended; random: every one at a "
+        "random start.",
+    )
     expert_noise: float = Field(0.3, ge=0, description="Scale of the scripted expert's action noise.")
     options: dict[str, float] = Field(
         default_factory=dict, description="Scene parameters; unknown ones are refused by the scene."

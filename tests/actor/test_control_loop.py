@@ -249,7 +249,7 @@ def test_a_stuck_robot_asks_holds_and_goes_on_when_answered(bench):
     b.robot.x_m = 0.0
     b.loop.set_mode("practise")
     b.start().until(lambda: b.loop.status().mode is Mode.AWAITING_HELP)
-    assert "3 attempts timed out" in b.help[0].reason and b.help[0].open and "holds" in b.help[0].meanwhile
+    assert "3 forward attempts timed out" in b.help[0].reason and b.help[0].open and "holds" in b.help[0].meanwhile
     assert b.loop.status().message == b.help[0].reason
     moves = len(b.robot.actions)
     time.sleep(0.06)

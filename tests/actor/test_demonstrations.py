@@ -48,6 +48,13 @@ def test_half_of_the_demonstrations_start_where_the_other_direction_ended(store)
         np.testing.assert_array_equal(end.observation["state"], start.observation["state"])
 
 
+def test_with_random_starts_every_demonstration_begins_with_a_reset_and_none_is_run_in_vain(store):
+    robot = PointRobot()
+    record_demonstrations(point_config(task__demonstration_starts="random"), robot, store, 3, seed=0)
+    assert sorted(robot.resets) == ["backward"] * 3 + ["forward"] * 3
+    assert len(store.segments()) == 6
+
+
 def test_failed_attempts_leave_no_trace(store):
     class Clumsy(PointRobot):
         tries = 0

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from etude.specs import PHASES
+
 M = typing.TypeVar("M", bound=BaseModel)
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG_ROOT = REPOSITORY / "robot_configs"
@@ -45,6 +47,7 @@ class RobotConfig(Model):
     name: str
     kind: Literal["mujoco", "gymnasium"] = "mujoco"
     environment_id: str | None = Field(None, description="Gymnasium id, for kind gymnasium.")
+    environment_options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of gymnasium.make.")
     control_rate_hz: float = Field(10.0, gt=0)
     pace: Literal["realtime", "learner", "free"] = Field(
         "realtime",
@@ -84,9 +87,10 @@ class TaskConfig(Model):
 
 
 class CriticConfig(Model):
-    kind: Literal["td", "cal_ql"] = "td"
+    kind: Literal["td", "cql", "cal_ql", "iql", "none"] = "td"
     ensemble: int = Field(2, ge=1)
     subset_min: int = Field(2, ge=1, description="Members whose minimum makes the target (REDQ).")
+    subset_with_replacement: bool = Field(False, description="Draw the subset with replacement, as PA-RL does.")
     hidden: tuple[int, ...] = (256, 256)
     layer_norm: bool = True
     discount: float = Field(0.96, gt=0, lt=1)
@@ -96,37 +100,80 @@ class CriticConfig(Model):
     bound_targets: bool = Field(
         False, description="Clip targets to the returns that the recipe's rewards allow; stops values from growing without end."
     )
-    # cal_ql only (specs: Cal-QL §1.1)
+    pessimistic_reward: float | None = Field(
+        None, le=0, description="PAINT: reward per step for ever after an irreversible state (R_min); None leaves targets alone."
+    )
+    head: Literal["scalar", "hl_gauss"] = Field(
+        "scalar", description="hl_gauss: a histogram of returns, trained by cross-entropy."
+    )
+    value_min: float = Field(-100.0, description="Lowest return of the histogram.")
+    value_max: float = Field(0.0, description="Highest return of the histogram.")
+    value_bins: int = Field(128, ge=2)
+    value_sigma_bins: float = Field(
+        0.75, gt=0, description="Width of the target's Gaussian in bins; 1.06 is what PA-RL's release computes (0.75 times √2)."
+    )
+    # cql and cal_ql only (specs: Cal-QL §1.1)
     cql_weight: float = Field(1.0, ge=0)
     cql_samples: int = Field(10, ge=1)
     cql_importance_sampling: bool = True
     cql_max_target_backup: bool = True
     cql_temperature: float = Field(1.0, gt=0)
     cql_lagrange_gap: float | None = None
+    # iql only
+    expectile: float = Field(0.7, gt=0, lt=1)
 
 
 class PolicyConfig(Model):
-    kind: Literal["gaussian"] = "gaussian"
+    kind: Literal["gaussian", "diffusion", "flow", "autoregressive", "external"] = "gaussian"
     hidden: tuple[int, ...] = (256, 256)
     layer_norm: bool = True
     learning_rate: float = Field(5e-4, gt=0)
     average_rate: float = Field(
         1.0, gt=0, le=1, description="Rate of the moving average of the parameters that acts; 1 acts with the newest ones."
     )
+    # gaussian
     log_std_min: float = -5.0
     log_std_max: float = 0.7
+    cloning: Literal["squared_error", "log_likelihood"] = "squared_error"
+    # diffusion and flow
+    sampling_steps: int = Field(5, ge=1, description="Denoising steps (diffusion) or Euler steps (flow).")
+    width: int = Field(256, ge=8, description="Width of the residual blocks, or of the transformer.")
+    blocks: int = Field(3, ge=1, description="Residual blocks, or transformer layers.")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    # autoregressive
+    bins: int = Field(128, ge=2, description="Action tokens per dimension.")
+    heads: int = Field(8, ge=1)
 
 
 class ImprovementConfig(Model):
-    kind: Literal["gradient"] = "gradient"
+    kind: Literal["gradient", "pa_rl", "awr", "bc"] = "gradient"
+    # gradient
     initial_temperature: float = Field(0.01, gt=0)
     learn_temperature: bool = True
     target_entropy_per_dim: float = -0.5
-    bc_weight: float = Field(0.0, ge=0, description="Constant weight of the behaviour-cloning term on demonstration rows.")
+    q_reduction: Literal["mean", "min"] = "mean"
+    bc_weight: float = Field(0.0, ge=0, description="Weight of the behaviour-cloning term on demonstration rows.")
+    bc_schedule: Literal["constant", "annealed", "balanced"] = Field(
+        "constant",
+        description="annealed: (1 − λ)·L_RL + λ·L_BC, λ from bc_weight to bc_end_weight (MEDAL++); balanced: scaled to "
+        "the size of the other one (RoboFuME).",
+    )
+    bc_end_weight: float = Field(0.1, ge=0)
+    bc_anneal_start: int = Field(10_000, ge=0, description="Updates before λ begins to fall.")
+    bc_anneal_end: int = Field(50_000, ge=1, description="Updates after which λ stays.")
+    # pa_rl
+    candidates: int = Field(32, ge=1, description="Actions sampled from the policy.")
+    keep: int = Field(10, ge=1, description="Best of them that are improved.")
+    ascent_steps: int = Field(10, ge=0)
+    ascent_step_size: float = Field(3e-4, gt=0)
+    distil: Literal["softmax", "argmax"] = "softmax"
+    # awr
+    inverse_temperature: float = Field(3.0, ge=0, description="β: weights are exp(β · advantage).")
+    max_weight: float = Field(100.0, gt=0)
 
 
 class RewardConfig(Model):
-    kind: Literal["environment", "classifier"] = "classifier"
+    kind: Literal["environment", "classifier", "intervention"] = "classifier"
     success: float = 1.0
     step: float = 0.0
     success_is_terminal: bool = True
@@ -171,6 +218,21 @@ class DataConfig(Model):
         ge=0,
         description="Updates on the demonstrations before practice: policies by behaviour cloning, critics by their own loss.",
     )
+    offline_steps: int = Field(
+        0, ge=0, description="Updates of the whole recipe on prior data, after cloning and before practice (offline → online)."
+    )
+    bootstrap_through_timeouts: bool = Field(
+        True,
+        description="false: for the critic the end of an attempt ends the task too (MEDAL), so failing is worth nothing.",
+    )
+    reset_optimisers: bool = Field(True, description="Fresh optimiser state when practice begins.")
+    success_share: float = Field(
+        0.0, ge=0, lt=1, description="Share of the rows that are drawn among transitions with the success reward (OOO)."
+    )
+    rnd_coefficient: float = Field(
+        0.0, ge=0, description="Weight of the random-network-distillation bonus while practising (OOO)."
+    )
+    intervention_weights: bool = Field(False, description="Weigh rows in supervised losses by who acted and when (Sirius).")
 
 
 class EncoderConfig(Model):
@@ -181,7 +243,8 @@ class EncoderConfig(Model):
 
 class RecipeConfig(Model):
     name: str
-    summary: str = ""
+    summary: str = Field("", description="What it does, in a sentence.")
+    paper: str = Field("", description="Where it was published.")
     critic: CriticConfig = CriticConfig()
     policy: PolicyConfig = PolicyConfig()
     improvement: ImprovementConfig = ImprovementConfig()
@@ -190,6 +253,40 @@ class RecipeConfig(Model):
     help: HelpConfig = HelpConfig()
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The directions of practice that have a policy of their own."""
+        return PHASES if self.reset.kind == "backward_policy" else PHASES[:1]
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "RecipeConfig":
+        """Combinations that cannot work, refused with the reason."""
+        critic, policy, improvement = self.critic, self.policy.kind, self.improvement
+        if critic.subset_min > critic.ensemble and not critic.subset_with_replacement:
+            raise ValueError(f"critic.subset_min is {critic.subset_min} but critic.ensemble has only {critic.ensemble} members")
+        if critic.kind == "none" and improvement.kind != "bc":
+            raise ValueError(
+                f"improvement.kind {improvement.kind!r} asks a critic, and critic.kind is 'none': use bc, or a critic"
+            )
+        if improvement.kind == "gradient" and policy != "gaussian":
+            raise ValueError(
+                f"improvement.kind 'gradient' differentiates the action's log density, which a {policy} policy lacks: use "
+                "pa_rl or awr"
+            )
+        if policy != "gaussian" and critic.kind in ("cql", "cal_ql") and critic.cql_importance_sampling:
+            raise ValueError(
+                f"critic.cql_importance_sampling needs log densities, which a {policy} policy does not have: set it to false"
+            )
+        if improvement.kind == "pa_rl" and critic.kind in ("cql", "cal_ql") and critic.cql_importance_sampling:
+            raise ValueError("improved actions (pa_rl) have no log density: set critic.cql_importance_sampling to false")
+        if critic.backup_entropy and (policy != "gaussian" or improvement.kind != "gradient"):
+            raise ValueError("critic.backup_entropy needs the entropy of a gaussian policy improved by gradient: set it to false")
+        if improvement.keep > improvement.candidates:
+            raise ValueError(f"improvement.keep is {improvement.keep}, more than the {improvement.candidates} candidates")
+        if critic.head == "hl_gauss" and critic.value_min >= critic.value_max:
+            raise ValueError("critic.value_min must be below critic.value_max")
+        return self
 
 
 # --- run ------------------------------------------------------------------------------------------------------------
@@ -224,6 +321,9 @@ class RunConfig(Model):
         None, gt=0, description="Practice ends and is evaluated after this time; None runs until stopped."
     )
     headless: bool = False
+    demonstrations: Path | None = Field(
+        None, description="Episode store of the demonstrations; None: the task's own, recorded when missing."
+    )
     robot_namespace: str = Field("robot", pattern=r"^[a-z][a-z0-9_]*$")
     evaluation: EvaluationConfig = EvaluationConfig()
     dashboard: DashboardConfig = DashboardConfig()
@@ -242,18 +342,20 @@ class RunConfig(Model):
 # --- loading --------------------------------------------------------------------------------------------------------
 
 
-def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> RunConfig:
-    """Read a run YAML and apply ``key.path=value`` overrides (values are YAML).
+def load_run_config(
+    source: str | Path | dict[str, Any], overrides: typing.Sequence[str] = (), *, truth_without_images: bool = False
+) -> RunConfig:
+    """Read a run YAML (or take such a mapping) and apply ``key.path=value`` overrides (values are YAML).
 
     ``task``, ``robot`` and ``recipe`` may be names: they load ``robot_configs/{tasks,robots,recipes}/<name>.yaml``. An
-    override may name
-    another part (``recipe=rlpd``) and may reach inside one (``recipe.critic.ensemble=10``).
+    override may name another part (``recipe=rlpd``) and may reach inside one (``recipe.critic.ensemble=10``). With
+    `truth_without_images` a recipe whose reward is a classifier of images gets the ground truth when observations are states,
+    unless an override asks for the classifier.
 
     Raises:
         ConfigError: unreadable file, unknown key (with its path and a suggestion), wrong value.
     """
-    path = Path(path)
-    data = read_yaml(path)
+    data = dict(source) if isinstance(source, dict) else read_yaml(Path(source))
     parsed = [_parse_override(text) for text in overrides]
     for keys, value in parsed:
         if len(keys) == 1:
@@ -268,7 +370,13 @@ def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> R
     for keys, value in parsed:
         if len(keys) > 1:
             _set(data, keys, value)
-    return build(RunConfig, data, str(path))
+    recipe = data.get("recipe")
+    if truth_without_images and data.get("observation") == "state" and isinstance(recipe, dict):
+        reward = recipe.setdefault("reward", {})
+        asked = ["recipe", "reward", "kind"] in [keys for keys, _ in parsed]
+        if isinstance(reward, dict) and reward.get("kind", "classifier") == "classifier" and not asked:
+            reward["kind"] = "environment"
+    return build(RunConfig, data, "the configuration" if isinstance(source, dict) else str(source))
 
 
 def save_config(config: BaseModel, path: Path) -> None:

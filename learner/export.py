@@ -47,7 +47,7 @@ def export_program(agent: Agent, state: AgentState) -> PolicyProgram:
     parameters = flatten(agent.policy_parameters(state))
 
     def program(params: dict[str, jax.Array], observation: dict[str, jax.Array], key: jax.Array, explore: jax.Array) -> jax.Array:
-        # an encoder without cameras has no parameters: keep its empty branch
+        # an encoder without cameras, and no critic at all, have no parameters: keep their empty branches
         tree = {"encoder": {}} | unflatten(params)
         return agent.act(tree, observation, key, explore)
 
@@ -61,7 +61,8 @@ def export_program(agent: Agent, state: AgentState) -> PolicyProgram:
         serialized=bytes(exported.serialize()),
         specs_json=specs_to_json(agent.observation_spec, agent.action_spec),
         parameters={name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in parameters.items()},
-        description=f"{agent.recipe.name}: {agent.recipe.policy.kind} policy, {agent.recipe.encoder.kind} encoder",
+        description=f"{agent.recipe.name}: {agent.recipe.policy.kind} policy, {agent.recipe.improvement.kind}, "
+        f"{agent.recipe.encoder.kind} encoder",
     )
 
 

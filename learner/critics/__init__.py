@@ -1,1 +1,1 @@
-"""How values are learned: one file per critic; each gives a loss on plain arrays."""
+"""How values are learned: one file per critic (`learner.parts.CriticPart`), beside `ensemble` and `heads`, which they share."""

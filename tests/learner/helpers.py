@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from etude.config import CriticConfig, DataConfig, ImprovementConfig, RecipeConfig
+from etude.config import RecipeConfig
 from etude.specs import ActionSpec, ObservationSpec
 from etude.step import Source, Step
 
@@ -13,17 +13,18 @@ STATE_ONLY = ObservationSpec(("tcp_x_m", "tcp_y_m"))
 ACTION = ActionSpec(("x", "y"), (0.03, 0.03))
 
 
-def small_recipe(**critic: object) -> RecipeConfig:
-    """Tiny networks; keywords go to the critic."""
-    return RecipeConfig(
-        name="test",
-        critic=CriticConfig(hidden=(16,), **critic),  # type: ignore[arg-type]
-        policy={"hidden": (16,)},  # type: ignore[arg-type]
-        improvement=ImprovementConfig(),
-        reward={"kind": "environment"},  # type: ignore[arg-type]
-        data=DataConfig(batch_size=8, pretrain_bc_steps=20, min_online_steps=10, utd=1.0, replay_capacity_steps=1000),
-        encoder={"features": 8},  # type: ignore[arg-type]
-    )
+def small_recipe(**changes: object) -> RecipeConfig:
+    """Tiny networks. Keywords name an axis (``critic``, ``data``, …) and are mappings of its settings."""
+    base: dict[str, dict] = {
+        "critic": {"hidden": (16,), "cql_samples": 3},
+        "policy": {"hidden": (16,), "width": 16, "blocks": 1, "bins": 16, "heads": 2},
+        "improvement": {"candidates": 4, "keep": 2, "ascent_steps": 2},
+        "reward": {"kind": "environment"},
+        "reset": {},
+        "data": {"batch_size": 8, "pretrain_bc_steps": 20, "min_online_steps": 10, "utd": 1.0, "replay_capacity_steps": 1000},
+        "encoder": {"features": 8},
+    }
+    return RecipeConfig.model_validate({"name": "test"} | {axis: base[axis] | changes.get(axis, {}) for axis in base})  # type: ignore[operator]
 
 
 def segment(
@@ -89,4 +90,5 @@ def random_batch(rng: np.random.Generator, spec: ObservationSpec, rows: int, lea
         "terminal": rng.integers(0, 2, shape).astype(np.float32),
         "demonstration": np.ones(shape, np.float32),
         "monte_carlo_return": np.zeros(shape, np.float32),
+        "weight": np.ones(shape, np.float32),
     }

@@ -17,9 +17,9 @@ from learner.recipe import Agent
 @functools.cache
 def _agent(pixels: bool = True, kind: str = "td"):
     """One agent per kind for all tests: compiling its update is what takes the time."""
-    agent = Agent(small_recipe(kind=kind, cql_samples=3, tau=0.25), OBSERVATION if pixels else STATE_ONLY, ACTION)
+    agent = Agent(small_recipe(critic={"kind": kind, "tau": 0.25}), OBSERVATION if pixels else STATE_ONLY, ACTION)
     state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
-    return agent, state, jax.jit(agent.update, static_argnames="pretrain")
+    return agent, state, jax.jit(agent.update, static_argnames="stage")
 
 
 def _moved(before, after) -> bool:
@@ -68,7 +68,7 @@ def test_practice_trains_the_encoder_by_the_critic_only() -> None:
     after, _ = update(state, batch)
     assert not _moved(state.encoder, after.encoder)
     assert _moved(state.policy, after.policy)
-    pretrained, _ = update(state, batch, pretrain=True)
+    pretrained, _ = update(state, batch, stage="clone")
     assert _moved(state.encoder, pretrained.encoder)
 
 
@@ -78,7 +78,7 @@ def test_a_block_is_the_same_as_its_updates_one_by_one() -> None:
     expected = state
     for k in range(3):
         expected, _ = update(expected, jax.tree.map(lambda x, k=k: x[k], batches))
-    block, _ = agent.update_block(False)(jax.tree.map(jnp.copy, state), batches)  # the block donates its state
+    block, _ = agent.update_block("online")(jax.tree.map(jnp.copy, state), batches)  # the block donates its state
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(block), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
 
@@ -92,7 +92,7 @@ def test_the_moving_average_acts_and_begins_anew_with_practice() -> None:
     for old, new, average in zip(*(jax.tree.leaves(x) for x in (before.policy, after.policy, after.policy_average)), strict=True):
         np.testing.assert_allclose(average, 0.75 * old + 0.25 * new, rtol=1e-5, atol=1e-7)
     assert agent.policy_parameters(after)["policy"] is after.policy_average
-    begun = agent.reset_optimisers(after)
+    begun = agent.begin_practice(after)
     assert all(
         np.array_equal(a, b) for a, b in zip(jax.tree.leaves(begun.policy_average), jax.tree.leaves(after.policy), strict=True)
     )
@@ -103,7 +103,7 @@ def test_behaviour_cloning_fits_the_demonstrations() -> None:
     batch = random_batch(np.random.default_rng(0), STATE_ONLY, 8)
     losses = []
     for _ in range(300):
-        state, metrics = update(state, batch, pretrain=True)
+        state, metrics = update(state, batch, stage="clone")
         losses.append(float(metrics["policy/bc_loss"].mean()))
     assert losses[-1] < 0.3 * losses[0]
 
@@ -135,3 +135,90 @@ def test_the_two_directions_act_differently() -> None:
         for phase in np.eye(2, dtype=np.float32)
     ]
     assert not np.array_equal(*actions)
+
+
+COMBINATIONS = [
+    {
+        "critic": {"kind": critic, "cql_importance_sampling": False, "head": head},
+        "policy": {"kind": policy},
+        "improvement": {"kind": kind},
+    }
+    for critic, head, policy, kind in (
+        ("td", "hl_gauss", "gaussian", "gradient"),
+        ("cql", "scalar", "gaussian", "gradient"),
+        ("iql", "scalar", "gaussian", "awr"),
+        ("iql", "scalar", "flow", "pa_rl"),
+        ("td", "scalar", "diffusion", "awr"),
+        ("cal_ql", "hl_gauss", "diffusion", "pa_rl"),
+        ("cal_ql", "scalar", "autoregressive", "pa_rl"),
+        ("none", "scalar", "gaussian", "bc"),
+        ("none", "scalar", "flow", "bc"),
+    )
+]
+
+
+@pytest.mark.parametrize("axes", COMBINATIONS, ids=lambda axes: "-".join(part["kind"] for part in axes.values()))
+def test_any_fitting_parts_learn_and_act_together(axes: dict) -> None:
+    """One update of every stage is finite and trains what it should; the exported program is the policy, bit for bit."""
+    agent = Agent(small_recipe(**axes), STATE_ONLY, ACTION)
+    state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
+    update = jax.jit(agent.update, static_argnames="stage")
+    batch = random_batch(np.random.default_rng(0), STATE_ONLY, 4)
+    for stage in ("clone", "offline", "online"):
+        after, metrics = update(state, batch, stage=stage)
+        assert all(np.isfinite(value).all() for value in metrics.values()), stage
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after)), stage
+        rests = stage == "offline" and axes["improvement"]["kind"] == "pa_rl"
+        assert _moved(state.policy, after.policy) is not rests, stage
+        if axes["critic"]["kind"] != "none":
+            assert _moved(state.critic, after.critic), stage
+        assert _moved(state.log_temperature, after.log_temperature) is (
+            stage != "clone" and axes["improvement"]["kind"] == "gradient"
+        ), stage
+        state = after
+    program = PolicyProgram.from_bytes(export.export_program(agent, state).to_bytes())
+    run = jax.jit(jax.export.deserialize(bytearray(program.serialized)).call)
+    observation = {**STATE_ONLY.zeros(), "phase": np.eye(2, dtype=np.float32)[1]}
+    for explore in (0.0, 1.0):
+        arguments = (observation, np.array([7, 1], np.uint32), np.float32(explore))
+        here = jax.jit(agent.act)(agent.policy_parameters(state), *arguments)
+        np.testing.assert_array_equal(run(export.host_parameters(agent, state), *arguments), here)
+        assert here.shape == (2,) and np.abs(here).max() <= 1.0
+
+
+def test_a_recipe_without_backward_policy_has_one_direction() -> None:
+    agent = Agent(small_recipe(reset={"kind": "human"}), STATE_ONLY, ACTION)
+    state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
+    batch = random_batch(np.random.default_rng(0), STATE_ONLY, 4, lead=(1,))
+    state, metrics = jax.jit(agent.update)(state, batch)
+    assert metrics["critic/td_loss"].shape == (1,)
+    observation = {**STATE_ONLY.zeros(), "phase": np.eye(2, dtype=np.float32)[1]}
+    assert agent.act(agent.policy_parameters(state), observation, np.zeros(2, np.uint32), np.float32(0)).shape == (2,)
+
+
+def test_the_novelty_bonus_is_for_practice_only_and_changes_the_rewards() -> None:
+    recipe = small_recipe(data={"rnd_coefficient": 1.0})
+    agent = Agent(recipe, STATE_ONLY, ACTION)
+    state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
+    update = jax.jit(agent.update, static_argnames="stage")
+    batch = random_batch(np.random.default_rng(0), STATE_ONLY, 4)
+    offline, quiet = update(state, batch, stage="offline")
+    online, loud = update(state, batch, stage="online")
+    assert not _moved(state.novelty, offline.novelty) and _moved(state.novelty, online.novelty)
+    assert (loud["critic/target_mean"] > quiet["critic/target_mean"]).all()
+
+
+def test_each_frame_is_encoded_once_per_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two directions, one camera: the encoder runs twice (observations, next observations), each on all rows at once."""
+    agent = Agent(small_recipe(critic={"kind": "cal_ql"}), OBSERVATION, ACTION)
+    state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
+    encoded: list[int] = []
+    encode = agent.encode
+
+    def counting(encoder, statistics, observation):
+        encoded.append(int(np.prod(observation["state"].shape[:-1])))
+        return encode(encoder, statistics, observation)
+
+    monkeypatch.setattr(agent, "encode", counting)
+    jax.eval_shape(agent.update, state, random_batch(np.random.default_rng(0), OBSERVATION, 4))
+    assert encoded == [8, 8]

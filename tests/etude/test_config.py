@@ -1,0 +1,47 @@
+"""Recipes: every file is sound; parts that do not fit and keys that do not exist are refused with the reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from etude.config import CONFIG_ROOT, ConfigError, RecipeConfig, build, load_run_config, read_yaml
+
+RECIPES = sorted((CONFIG_ROOT / "recipes").glob("*.yaml"))
+STATE = {"task": "slide", "robot": "sim_panda_fast", "recipe": "rlpd", "observation": "state"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_sound_named_like_its_file_and_explains_itself(path) -> None:
+    recipe = build(RecipeConfig, read_yaml(path), str(path))
+    assert recipe.name == path.stem
+    assert recipe.summary.endswith(".") and recipe.paper
+
+
+@pytest.mark.parametrize(
+    ("axes", "reason"),
+    [
+        ({"policy": {"kind": "diffusion"}}, "log density"),
+        ({"critic": {"kind": "none"}}, "asks a critic"),
+        ({"critic": {"kind": "cal_ql"}, "policy": {"kind": "flow"}, "improvement": {"kind": "awr"}}, "importance_sampling"),
+        ({"critic": {"kind": "cal_ql"}, "improvement": {"kind": "pa_rl"}}, "importance_sampling"),
+        ({"critic": {"backup_entropy": True}, "improvement": {"kind": "awr"}}, "backup_entropy"),
+        ({"critic": {"ensemble": 2, "subset_min": 3}}, "subset_min"),
+        ({"improvement": {"kind": "pa_rl", "candidates": 4, "keep": 8}}, "keep"),
+        ({"critic": {"head": "hl_gauss", "value_min": 1.0, "value_max": 0.0}}, "value_min"),
+        ({"critic": {"ensembel": 3}}, "Did you mean 'ensemble'"),
+        ({"policy": {"kind": "gausian"}}, "policy.kind"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_reason(axes: dict, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        build(RecipeConfig, {"name": "wrong", **axes}, "wrong.yaml")
+
+
+def test_without_images_the_truth_replaces_the_classifier_and_nothing_else() -> None:
+    with pytest.raises(ConfigError, match="no images"):
+        load_run_config(STATE)
+    assert load_run_config(STATE, truth_without_images=True).recipe.reward.kind == "environment"
+    rlif = load_run_config({**STATE, "recipe": "rlif"}, truth_without_images=True)
+    assert rlif.recipe.reward.kind == "intervention"
+    with pytest.raises(ConfigError, match="no images"):
+        load_run_config(STATE, ["recipe.reward.kind=classifier"], truth_without_images=True)

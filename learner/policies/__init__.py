@@ -1,1 +1,1 @@
-"""Policy classes: one file each, with sample and supervised_loss."""
+"""Policy classes: one file each, a `learner.parts.PolicyPart` (init, sample, act, supervised_loss)."""

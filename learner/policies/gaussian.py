@@ -1,6 +1,6 @@
-"""Tanh-squashed diagonal Gaussian policy (SAC, Haarnoja et al. 2018) over encoder features.
+"""Tanh-squashed diagonal Gaussian policy (SAC, Haarnoja et al. 2018) over encoder features: one mode, exact densities.
 
-Pure functions of (module, params); the agent decides which features and which phase's parameters go in.
+The only class here whose samples carry a gradient and a log density, so the only one for policy gradients and entropy terms.
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from etude.config import PolicyConfig
+from etude.config import RecipeConfig
 from learner.networks.mlp import MLP
 
 Params = Any
 
+HAS_LOG_PROB = True
 
-def make(config: PolicyConfig, action_dim: int) -> MLP:
-    """The head: features → (mean, raw log standard deviation)."""
-    return MLP(config.hidden, 2 * action_dim, config.layer_norm, output_scale=0.01)
+LARGEST_ACTION = 0.99999  # executed actions are clipped to this before their density is asked: atanh(±1) is infinite
 
 
-def distribution(config: PolicyConfig, head: MLP, params: Params, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+def init(recipe: RecipeConfig, key: jax.Array, features: jax.Array, action_dim: int) -> Params:
+    """Parameters for features ``(1, f)``."""
+    return _head(recipe, action_dim).init(key, features)["params"]
+
+
+def distribution(recipe: RecipeConfig, params: Params, features: jax.Array, action_dim: int) -> tuple[jax.Array, jax.Array]:
     """Mean and log standard deviation before the tanh, each ``(..., d)``; log std is squashed smoothly into its bounds."""
-    mean, raw = jnp.split(head.apply({"params": params}, features), 2, axis=-1)
-    span = 0.5 * (config.log_std_max - config.log_std_min)
+    low, high = recipe.policy.log_std_min, recipe.policy.log_std_max
+    mean, raw = jnp.split(_head(recipe, action_dim).apply({"params": params}, features), 2, axis=-1)
     # centred so that an untrained head has a standard deviation of about 0.4
-    return mean, jnp.clip(config.log_std_min + span * (jnp.tanh(raw + 0.55) + 1.0), config.log_std_min, config.log_std_max)
+    return mean, jnp.clip(low + 0.5 * (high - low) * (jnp.tanh(raw + 0.55) + 1.0), low, high)
 
 
 def log_prob_of_pre_tanh(pre_tanh: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
@@ -37,29 +41,37 @@ def log_prob_of_pre_tanh(pre_tanh: jax.Array, mean: jax.Array, log_std: jax.Arra
 
 
 def sample(
-    config: PolicyConfig, head: MLP, params: Params, features: jax.Array, key: jax.Array, n: int
-) -> tuple[jax.Array, jax.Array]:
-    """`n` reparameterised actions per row: ``(n, ..., d)`` in (-1, 1) and their log densities ``(n, ...)``."""
-    mean, log_std = distribution(config, head, params, features)
+    recipe: RecipeConfig, params: Params, features: jax.Array, action_dim: int, key: jax.Array, n: int
+) -> tuple[jax.Array, jax.Array | None]:
+    """`n` reparameterised actions per row: ``(n, B, d)`` in (-1, 1) and their log densities ``(n, B)``."""
+    mean, log_std = distribution(recipe, params, features, action_dim)
     noise = jax.random.normal(key, (n, *mean.shape))
     pre_tanh = mean + noise * jnp.exp(log_std)
     return jnp.tanh(pre_tanh), log_prob_of_pre_tanh(pre_tanh, mean, log_std)
 
 
-def act(config: PolicyConfig, head: MLP, params: Params, features: jax.Array, key: jax.Array, explore: jax.Array) -> jax.Array:
-    """One action ``(..., d)``: the tanh of the mean, plus noise scaled by `explore` (0 deterministic, 1 a sample)."""
-    mean, log_std = distribution(config, head, params, features)
+def act(
+    recipe: RecipeConfig, params: Params, features: jax.Array, action_dim: int, key: jax.Array, explore: jax.Array
+) -> jax.Array:
+    """One action per row ``(B, d)``: the tanh of the mean, plus noise scaled by `explore` (0 deterministic, 1 a sample)."""
+    mean, log_std = distribution(recipe, params, features, action_dim)
     return jnp.tanh(mean + explore * jax.random.normal(key, mean.shape) * jnp.exp(log_std))
 
 
-def supervised_loss(
-    config: PolicyConfig, head: MLP, params: Params, features: jax.Array, action: jax.Array, weight: jax.Array
-) -> jax.Array:
-    """Weighted behaviour cloning: squared error of the deterministic action, which is the likelihood of a fixed-width Gaussian.
+def supervised_loss(recipe: RecipeConfig, params: Params, features: jax.Array, action: jax.Array, key: jax.Array) -> jax.Array:
+    """Behaviour cloning of ``(B, d)`` actions, loss ``(B,)``; `key` is not used.
 
+    ``squared_error``: of the deterministic action, summed over dimensions, which is the likelihood of a fixed-width Gaussian.
     The width is left to the entropy term: fitting it to nearly deterministic demonstrations would end exploration.
-    `action` ``(B, d)``, `weight` ``(B,)``.
+    ``log_likelihood``: minus the log density of the action (PA-RL's distillation, Mark et al. 2024).
     """
-    mean, _ = distribution(config, head, params, features)
-    error = ((jnp.tanh(mean) - action) ** 2).sum(-1)
-    return (weight * error).sum() / jnp.maximum(weight.sum(), 1.0)
+    del key
+    mean, log_std = distribution(recipe, params, features, action.shape[-1])
+    if recipe.policy.cloning == "squared_error":
+        return ((jnp.tanh(mean) - action) ** 2).sum(-1)
+    return -log_prob_of_pre_tanh(jnp.arctanh(jnp.clip(action, -LARGEST_ACTION, LARGEST_ACTION)), mean, log_std)
+
+
+def _head(recipe: RecipeConfig, action_dim: int) -> MLP:
+    """Features → (mean, raw log standard deviation)."""
+    return MLP(recipe.policy.hidden, 2 * action_dim, recipe.policy.layer_norm, output_scale=0.01)

@@ -1,0 +1,1 @@
+"""Bonuses that make practice look for what is new."""

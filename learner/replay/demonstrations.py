@@ -10,8 +10,9 @@ from etude.config import RecipeConfig
 from etude.episodes.store import EpisodeStore
 from etude.specs import ActionSpec, ObservationSpec
 from learner.critics.cal_ql import monte_carlo_returns
+from learner.replay.relabelling import InterventionLabels
 from learner.replay.ring import Ring
-from learner.resets.backward_policy import relabel_demonstration
+from learner.resets.backward_policy import relabel
 
 
 class DemonstrationError(ValueError):
@@ -37,11 +38,34 @@ def load_demonstrations(path: Path, recipe: RecipeConfig, observation_spec: Obse
     segments = [store.read(info) for info in store.segments()]
     ring = Ring(max(1, sum(len(segment.reward) for segment in segments)), observation_spec, action_spec)
     for segment in segments:
-        for step in relabel_demonstration(segment.steps(), recipe.reward):
+        for step in relabel(segment.steps(), recipe.reward):
             row = ring.add(step)
         rows = np.array(ring.segment_rows(row)[:-1], np.int64)
         ring.monte_carlo_return[rows] = monte_carlo_returns(ring.reward[rows], ring.terminal[rows], recipe.critic.discount, None)
     return ring
+
+
+def add_practice(ring: Ring, store: EpisodeStore, recipe: RecipeConfig, labels: InterventionLabels) -> None:
+    """Fill `ring` with the newest segments of a practice run's store that fit, oldest first, with the recipe's rewards."""
+    kept, room = [], ring.capacity
+    for info in sorted(store.segments(), key=lambda info: info.first_stamp_ns, reverse=True):
+        room -= info.length
+        if room < 0:
+            break
+        kept.append(info)
+    for info in reversed(kept):
+        for step in relabel(store.read(info).steps(), recipe.reward):
+            row = ring.add(step)
+            labels.add(step, row)
+            if step.is_last:
+                fill_returns(ring, row, recipe)
+
+
+def fill_returns(ring: Ring, last_row: int, recipe: RecipeConfig) -> None:
+    """Monte-Carlo returns of the finished segment that ends at `last_row` (Cal-QL's calibration)."""
+    rows = np.array(ring.segment_rows(last_row)[:-1], np.int64)
+    failure = recipe.reward.step if recipe.reward.step < 0 else None
+    ring.monte_carlo_return[rows] = monte_carlo_returns(ring.reward[rows], ring.terminal[rows], recipe.critic.discount, failure)
 
 
 def state_statistics(ring: Ring, floor: float = 0.01) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What a batch is made of: equal rows of both directions, each half demonstrations and half practice (RLPD §4.1), randomly
+"""What a batch is made of: equal rows of every direction, each half demonstrations and half practice (RLPD §4.1), randomly
 shifted images."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from etude.config import DataConfig
-from etude.specs import IMAGE_PREFIX, PHASES
+from etude.specs import IMAGE_PREFIX
 from learner.replay.ring import Ring
 
 
@@ -21,27 +21,27 @@ def shift_into(out: np.ndarray, image: np.ndarray, pad: int, dy: int, dx: int) -
 
 
 class BatchSampler:
-    """Draws batches with leaves ``(K, 2, B, …)`` from a demonstration ring and an online ring.
+    """Draws batches with leaves ``(K, D, B, …)`` for D directions from a demonstration ring and an online ring.
 
     Demonstrations are `demonstration_share` of each direction's rows exactly, in every mini-batch; with nothing online yet,
     all of them.
     """
 
-    def __init__(self, config: DataConfig, demonstrations: Ring, online: Ring, seed: int) -> None:
-        self.config, self.demonstrations, self.online = config, demonstrations, online
+    def __init__(self, config: DataConfig, directions: tuple[str, ...], demonstrations: Ring, online: Ring, seed: int) -> None:
+        self.config, self.directions, self.demonstrations, self.online = config, directions, demonstrations, online
         self.rng = np.random.default_rng(seed)
 
     def sample(self, updates: int, demonstrations_only: bool = False) -> dict[str, Any]:
-        """Batches for `updates` updates; ``config.batch_size`` rows per update, half of them per direction."""
+        """Batches for `updates` updates; ``config.batch_size`` rows per update, shared equally by the directions."""
         batch = self.example(updates)
         for k in range(updates):
-            for p, phase in enumerate(PHASES):
+            for p, phase in enumerate(self.directions):
                 self._fill(batch, (k, p), phase, batch["reward"].shape[-1], demonstrations_only)
         return batch
 
     def example(self, updates: int) -> dict[str, Any]:
         """An unfilled batch: the shapes and dtypes that `sample` returns, to compile against."""
-        lead = (updates, len(PHASES), self.config.batch_size // len(PHASES))
+        lead = (updates, len(self.directions), self.config.batch_size // len(self.directions))
         observation = {name: np.empty((*lead, *a.shape[1:]), a.dtype) for name, a in self.online.observation.items()}
         following = {name: np.empty_like(array) for name, array in observation.items()}
         batch: dict[str, Any] = {
@@ -49,7 +49,7 @@ class BatchSampler:
             "next_observation": following,
             "action": np.empty((*lead, self.online.action.shape[1]), np.float32),
         }
-        for name in ("reward", "terminal", "demonstration", "monte_carlo_return"):
+        for name in ("reward", "terminal", "demonstration", "monte_carlo_return", "weight"):
             batch[name] = np.empty(lead, np.float32)
         return batch
 
@@ -65,13 +65,14 @@ class BatchSampler:
                 continue
             part = slice(start, start + count)
             start += count
-            chosen = ring.sample_rows(phase, count, self.rng)
+            chosen = ring.sample_rows(phase, count, self.rng, self.config.success_share)
             self._copy_observation(ring, chosen, batch["observation"], where, part)
             self._copy_observation(ring, ring.next_row[chosen], batch["next_observation"], where, part)
             batch["action"][where][part] = ring.action[chosen]
             batch["reward"][where][part] = ring.reward[chosen]
-            batch["terminal"][where][part] = ring.terminal[chosen]
+            batch["terminal"][where][part] = (ring.terminal if self.config.bootstrap_through_timeouts else ring.ended)[chosen]
             batch["monte_carlo_return"][where][part] = ring.monte_carlo_return[chosen]
+            batch["weight"][where][part] = ring.weight[chosen]
             batch["demonstration"][where][part] = is_demonstration
 
     def _copy_observation(

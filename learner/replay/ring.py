@@ -1,8 +1,7 @@
 """The RAM ring over the episode store: steps go in as they arrive, transitions come out at random.
 
 Images stay uint8 and are stored once; a transition's next observation is the row of the next step of the same segment. Several
-actors may
-interleave. The oldest rows are overwritten, and a transition whose next row is gone is never sampled.
+actors may interleave. The oldest rows are overwritten, and a transition whose next row is gone is never sampled.
 """
 
 from __future__ import annotations
@@ -54,11 +53,15 @@ class Ring:
         self.action = np.zeros((capacity, action_spec.dim), np.float32)
         self.reward = np.zeros(capacity, np.float32)
         self.terminal = np.zeros(capacity, np.float32)
+        self.ended = np.zeros(capacity, np.float32)
+        """1 where the transition was the last of its segment, for whatever reason."""
         self.monte_carlo_return = np.zeros(capacity, np.float32)
+        self.weight = np.ones(capacity, np.float32)
         self.next_row = np.full(capacity, NONE, np.int64)
         self.previous_row = np.full(capacity, NONE, np.int64)
         self.row_phase = np.full(capacity, NONE, np.int8)
         self.valid = {phase: _IndexSet(capacity) for phase in PHASES}
+        self.successes = {phase: _IndexSet(capacity) for phase in PHASES}
         self.cursor = 0
         self.steps = 0
         self._open: dict[str, tuple[int, int]] = {}
@@ -72,15 +75,18 @@ class Ring:
             array[row] = step.observation[name]
         self.action[row] = step.action
         self.reward[row] = step.reward
-        self.terminal[row] = 0.0
+        self.terminal[row] = self.ended[row] = 0.0
         self.monte_carlo_return[row] = -np.inf
+        self.weight[row] = 1.0
         self.row_phase[row] = PHASES.index(step.phase)
         opened = self._open.get(step.actor_id)
         if opened is not None and opened[0] == step.segment and not step.is_first and opened[1] != row:
             previous = opened[1]
             self.next_row[previous], self.previous_row[row] = row, previous
-            self.terminal[previous] = float(step.is_terminal)
+            self.terminal[previous], self.ended[previous] = float(step.is_terminal), float(step.is_last)
             self.valid[step.phase].add(previous)
+            if step.success == 1:
+                self.successes[step.phase].add(previous)
         if step.is_last:
             self._open.pop(step.actor_id, None)
         else:
@@ -92,10 +98,10 @@ class Ring:
         """Unlink what the row held before it is overwritten."""
         if self.row_phase[row] == NONE:
             return
-        self.valid[PHASES[self.row_phase[row]]].discard(row)
+        self.drop(row)
         previous, following = self.previous_row[row], self.next_row[row]
         if previous != NONE:
-            self.valid[PHASES[self.row_phase[previous]]].discard(previous)
+            self.drop(int(previous))
             self.next_row[previous] = NONE
         if following != NONE:
             self.previous_row[following] = NONE
@@ -115,10 +121,23 @@ class Ring:
             rows.append(int(self.previous_row[rows[-1]]))
         return rows[::-1]
 
-    def sample_rows(self, phase: str, count: int, rng: np.random.Generator) -> np.ndarray:
-        """`count` uniform rows (with replacement) that begin a transition of `phase`."""
-        indices = self.valid[phase]
-        return indices.items[rng.integers(indices.count, size=count)]
+    def drop(self, row: int) -> None:
+        """Never sample the transition that begins at `row` again; its observation stays, as the end of the one before."""
+        phase = PHASES[self.row_phase[row]]
+        self.valid[phase].discard(row)
+        self.successes[phase].discard(row)
+
+    def sample_rows(self, phase: str, count: int, rng: np.random.Generator, success_share: float = 0.0) -> np.ndarray:
+        """`count` rows (uniform, with replacement) that begin a transition of `phase`.
+
+        Of them `success_share` are drawn among the transitions that lead to success, as soon as there are any.
+        """
+        indices, successes = self.valid[phase], self.successes[phase]
+        lucky = round(count * success_share) if successes.count else 0
+        rows = indices.items[rng.integers(indices.count, size=count)]
+        if lucky:
+            rows[:lucky] = successes.items[rng.integers(successes.count, size=lucky)]
+        return rows
 
     def bytes_used(self) -> int:
         """Bytes of the rows written so far."""
@@ -128,6 +147,8 @@ class Ring:
             self.action,
             self.reward,
             self.terminal,
+            self.ended,
             self.monte_carlo_return,
+            self.weight,
         )
         return sum(array.nbytes // self.capacity for array in arrays) * rows

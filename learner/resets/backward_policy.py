@@ -14,16 +14,18 @@ from etude.config import RewardConfig
 from etude.step import Step
 
 
-def relabel_demonstration(steps: list[Step], reward: RewardConfig) -> list[Step]:
-    """The steps of one successful demonstration with the recipe's rewards, as if it had been collected in practice.
+def relabel(steps: list[Step], reward: RewardConfig) -> list[Step]:
+    """The steps of one stored segment with the recipe's rewards, as if it had been collected under them.
 
-    Stored demonstrations end in success and carry no recipe's convention; `reward` decides what success and every other step
-    are worth
-    and whether success ends the episode.
+    Demonstrations carry no recipe's convention, and practice may have been collected under another recipe's: `reward` decides
+    what a transition to success and every other one are worth, and whether success ends the task. A segment succeeded when its
+    last step was judged a success.
     """
+    succeeded = steps[-1].is_last and (steps[-1].is_terminal or steps[-1].success == 1)
     relabelled = []
     for i, step in enumerate(steps):
-        succeeds = i + 1 < len(steps) and steps[i + 1].is_terminal
+        succeeds = succeeded and i == len(steps) - 2
         value = 0.0 if step.is_last else reward.success if succeeds else reward.step
-        relabelled.append(replace(step, reward=value, is_terminal=step.is_terminal and reward.success_is_terminal))
+        terminal = step.is_last and succeeded and reward.success_is_terminal
+        relabelled.append(replace(step, reward=value, is_terminal=terminal))
     return relabelled

@@ -62,7 +62,7 @@ def test_half_of_every_minibatch_is_demonstrations() -> None:
         for number, phase in enumerate(PHASES):
             for step in segment(rng, OBSERVATION, 20, phase, number=number):
                 ring.add(step)
-    batch = BatchSampler(DataConfig(batch_size=32), *rings, seed=0).sample(20)
+    batch = BatchSampler(DataConfig(batch_size=32), PHASES, *rings, seed=0).sample(20)
     assert batch["reward"].shape == (20, 2, 16)
     np.testing.assert_array_equal(batch["demonstration"].sum(-1), 8.0)
 
@@ -75,8 +75,30 @@ def test_a_direction_without_practice_yet_is_filled_with_demonstrations() -> Non
             demonstrations.add(step)
     for step in segment(rng, OBSERVATION, 10, "forward"):
         online.add(step)
-    batch = BatchSampler(DataConfig(batch_size=16), demonstrations, online, seed=0).sample(1)
+    batch = BatchSampler(DataConfig(batch_size=16), PHASES, demonstrations, online, seed=0).sample(1)
     np.testing.assert_array_equal(batch["demonstration"].sum(-1), [[4.0, 8.0]])
+
+
+def test_a_time_out_bootstraps_unless_the_recipe_says_otherwise() -> None:
+    ring = Ring(50, STATE_ONLY, ACTION)
+    for step in segment(np.random.default_rng(0), STATE_ONLY, 3, terminal=False):
+        ring.add(step)
+    for bootstrap, expected in ((True, {0.0}), (False, {0.0, 1.0})):
+        config = DataConfig(batch_size=32, bootstrap_through_timeouts=bootstrap)
+        batch = BatchSampler(config, ("forward",), ring, ring, seed=0).sample(1)
+        assert set(batch["terminal"].ravel().tolist()) == expected
+
+
+def test_a_share_of_the_rows_leads_to_success() -> None:
+    ring = Ring(200, STATE_ONLY, ACTION)
+    rng = np.random.default_rng(0)
+    for number, terminal in enumerate((False, False, True)):
+        for step in segment(rng, STATE_ONLY, 40, number=number, terminal=terminal):
+            ring.add(step)
+    rows = ring.sample_rows("forward", 64, rng, success_share=0.25)
+    assert (ring.terminal[rows] == 1.0).sum() >= 16
+    ring.drop(int(np.flatnonzero(ring.terminal)[0]))
+    assert not ring.terminal[ring.sample_rows("forward", 500, rng, success_share=0.25)].any()
 
 
 @pytest.mark.parametrize(("dy", "dx"), [(0, 0), (4, 4), (8, 3)])

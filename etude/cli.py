@@ -49,6 +49,7 @@ COMMANDS: dict[str, Command] = {
     "classifier test": Command(
         "reward_classifiers.commands:test_command", "Measure a success classifier on stored episodes.", True
     ),
+    "train offline": Command("learner.commands:train_offline", "Train a recipe on stored data, without a robot.", True),
     "policy export": Command("learner.commands:policy_export", "Write a run's policy as program and weights.", True),
     "episodes info": Command("etude.episodes.commands:info", "Say what an episode store holds."),
     "episodes validate": Command("etude.episodes.commands:validate", "Check a store for gaps, duplicates and damage."),
@@ -57,6 +58,7 @@ COMMANDS: dict[str, Command] = {
     "recipe validate": Command("learner.commands:recipe_validate", "Check recipe files."),
     "doctor": Command("etude.doctor:main", "Check this machine and say how to mend what is wrong."),
     "bench": Command("benchmarks.run:main", "Measure speeds and latencies, one JSON object per line.", True, True),
+    "bench learner": Command("benchmarks.learner:main", "Measure gradient updates of every kind of recipe.", True),
 }
 
 

@@ -25,21 +25,20 @@ from etude.episodes.store import Appended, EpisodeStore, StoreError
 from etude.metrics import MetricsWriter
 from etude.policy_file import save_policy
 from etude.run_folder import RunFolder
-from etude.specs import PHASES, ActionSpec, ObservationSpec
+from etude.specs import ActionSpec, ObservationSpec
 from etude.step import Step
-from learner import export
+from learner import export, pretraining
 from learner.checkpoint import Checkpoints, to_host
-from learner.critics.cal_ql import monte_carlo_returns
-from learner.recipe import Agent, AgentState
-from learner.replay.demonstrations import load_demonstrations, state_statistics
+from learner.recipe import Agent, AgentState, Stage
+from learner.replay.demonstrations import add_practice, fill_returns, load_demonstrations, state_statistics
 from learner.replay.mixing import BatchSampler
+from learner.replay.relabelling import InterventionLabels
 from learner.replay.ring import Ring
 
 log = logging.getLogger("etude.learner")
 
-PRETRAIN_BLOCK = 10
-"""Updates per jitted call while pretraining; online the block is small so that new data and new weights flow."""
 ONLINE_BLOCK = 4
+"""Updates per jitted call while practising: small, so that new data and new weights flow."""
 STORE_RETRY_S = 0.5
 
 
@@ -84,8 +83,11 @@ class Learner:
         self._lock = threading.Lock()
         self._online = Ring(data.replay_capacity_steps, observation_spec, action_spec)
         self._demonstrations = load_demonstrations(demonstrations, config.recipe, observation_spec, action_spec)
-        self._sampler = BatchSampler(data, self._demonstrations, self._online, config.seed)
+        self._directions = config.recipe.directions
+        self._sampler = BatchSampler(data, self._directions, self._demonstrations, self._online, config.seed)
         self._store = _open_store(folder.episodes, observation_spec, action_spec, {"run": self.run_id, "task": config.task.name})
+        demonstrated = sum(self._demonstrations.transitions(direction) for direction in self._directions)
+        self._labels = InterventionLabels(config.recipe, self._online, demonstrated)
         self.environment_steps = 0
         self.updates = 0
         self._pretrained_updates = 0
@@ -104,7 +106,7 @@ class Learner:
 
         self._stop = threading.Event()
         self._steps: queue.Queue[Step] = queue.Queue()
-        self._batches: queue.Queue[tuple[bool, int, Any]] = queue.Queue(maxsize=2)
+        self._batches: queue.Queue[tuple[Stage, int, Any]] = queue.Queue(maxsize=2)
         self._snapshot: tuple[int, dict[str, np.ndarray]] | None = None
         self._serialised: tuple[int, bytes] | None = None
         self._checkpoint_waiters: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
@@ -156,7 +158,7 @@ class Learner:
     def metrics(self) -> dict[str, float]:
         """Newest numbers: losses, rates, replay sizes. Plain floats."""
         with self._lock:
-            sizes = {f"replay/{phase}_transitions": float(self._online.transitions(phase)) for phase in PHASES}
+            sizes = {f"replay/{phase}_transitions": float(self._online.transitions(phase)) for phase in self._directions}
             sizes["replay/ram_mb"] = (self._online.bytes_used() + self._demonstrations.bytes_used()) / 1e6
         practised = max(1, self.environment_steps - self.config.recipe.data.min_online_steps)
         return {
@@ -226,32 +228,33 @@ class Learner:
 
     def _add(self, step: Step) -> None:
         row = self._online.add(step)
+        self._labels.add(step, row)
         self.environment_steps += 0 if step.is_last else 1
         if step.is_last:
-            _fill_returns(self._online, row, self.config)
+            fill_returns(self._online, row, self.config.recipe)
 
     def _sample(self) -> None:
         planned = self.updates
         pretraining_planned = self._pretrained_updates
         while not self._stop.is_set():
             remaining = self._pretraining_total() - pretraining_planned
+            stage: Stage
             if remaining > 0:
-                # always full blocks: another length would compile the update anew
-                pretraining, count = True, PRETRAIN_BLOCK
+                stage, count = pretraining.stage(self.config.recipe, pretraining_planned), pretraining.BLOCK
             else:
-                pretraining, count = False, ONLINE_BLOCK
+                stage, count = "online", ONLINE_BLOCK
                 if planned + count > self._allowed_updates(self.environment_steps):
                     time.sleep(0.002)
                     continue
             with self._lock:
-                batch = self._sampler.sample(count, demonstrations_only=pretraining)
-            if pretraining:
+                batch = self._sampler.sample(count, demonstrations_only=stage != "online")
+            if stage != "online":
                 pretraining_planned += count
             else:
                 planned += count
-            self._put_batch((pretraining, count, batch))
+            self._put_batch((stage, count, batch))
 
-    def _put_batch(self, item: tuple[bool, int, Any]) -> None:
+    def _put_batch(self, item: tuple[Stage, int, Any]) -> None:
         while not self._stop.is_set():
             try:
                 self._batches.put(item, timeout=0.1)
@@ -260,34 +263,32 @@ class Learner:
                 continue
 
     def _train(self) -> None:
-        pretrain_block, online_block = self._agent.update_block(True), None
+        blocks: dict[Stage, Any] = {stage: self._agent.update_block(stage) for stage in ("clone", "offline")}
         last_snapshot = last_checkpoint = last_log = time.monotonic()
         if self.pretrained:
             self._take_snapshot()
         while not self._stop.is_set():
-            if self.pretrained and online_block is None:
+            if self.pretrained and "online" not in blocks:
                 # compiled while the actor is still evaluating the first policy, so that practice does not wait for it
-                online_block = self._compile_online_block()
+                blocks["online"] = self._compile_online_block()
             now = time.monotonic()
             due = now - last_checkpoint > self.config.publish.checkpoint_interval_s and self.updates > 0
             if (due or not self._checkpoint_waiters.empty()) and not self._checkpoint_data.full():
                 self._hand_over_checkpoint()
                 last_checkpoint = now
             try:
-                pretraining, count, batch = self._batches.get(timeout=0.05)
+                stage, count, batch = self._batches.get(timeout=0.05)
             except queue.Empty:
                 continue
-            block = pretrain_block if online_block is None else online_block
-            self._state, metrics = block(self._state, jax.tree.map(jnp.asarray, batch))
+            self._state, metrics = blocks[stage](self._state, jax.tree.map(jnp.asarray, batch))
             values = {name: np.asarray(value) for name, value in metrics.items()}  # waits for the block
             self._newest_metrics = {
-                f"{name}/{phase}": float(v[i]) for name, v in values.items() for i, phase in enumerate(PHASES)
+                f"{name}/{phase}": float(v[i]) for name, v in values.items() for i, phase in enumerate(self._directions)
             }
-            if pretraining:
+            if stage != "online":
                 self._pretrained_updates += count
                 if self.pretrained:
-                    # Adam's moments belong to the pretraining loss; practice starts with fresh ones
-                    self._state = self._agent.reset_optimisers(self._state)
+                    self._state = self._agent.begin_practice(self._state)
                     self._take_snapshot()
             else:
                 self.updates += count
@@ -301,7 +302,7 @@ class Learner:
 
     def _compile_online_block(self) -> Any:
         example = jax.tree.map(jnp.asarray, self._sampler.example(ONLINE_BLOCK))
-        return self._agent.update_block(False).lower(self._state, example).compile()
+        return self._agent.update_block("online").lower(self._state, example).compile()
 
     def _take_snapshot(self) -> None:
         self._version += 1
@@ -349,33 +350,21 @@ class Learner:
     # --- resuming and ratios ----------------------------------------------------------------------------------------
 
     def _pretraining_total(self) -> int:
-        wanted = self.config.recipe.data.pretrain_bc_steps
-        return (
-            0 if any(self._demonstrations.transitions(p) == 0 for p in PHASES) else -(-wanted // PRETRAIN_BLOCK) * PRETRAIN_BLOCK
-        )
+        return pretraining.total_updates(self.config.recipe, self._demonstrations)
 
     def _allowed_updates(self, environment_steps: int) -> float:
         """Updates that the update-to-data ratio allows after so many environment steps."""
         data = self.config.recipe.data
-        if not self.pretrained or any(self._online.transitions(p) + self._demonstrations.transitions(p) == 0 for p in PHASES):
+        if not self.pretrained or any(
+            self._online.transitions(p) + self._demonstrations.transitions(p) == 0 for p in self._directions
+        ):
             return 0.0 if not self.pretrained else float(self.updates)
         return data.utd * max(0, environment_steps - data.min_online_steps)
 
     def _refill(self) -> None:
         """Replay from the store: the newest segments that fit, oldest first."""
-        infos = sorted(self._store.segments(), key=lambda info: info.first_stamp_ns)
-        self.environment_steps = sum(info.length - 1 for info in infos)
-        kept, room = [], self._online.capacity
-        for info in reversed(infos):
-            room -= info.length
-            if room < 0:
-                break
-            kept.append(info)
-        for info in reversed(kept):
-            for step in self._store.read(info).steps():
-                row = self._online.add(step)
-                if step.is_last:
-                    _fill_returns(self._online, row, self.config)
+        self.environment_steps = sum(info.length - 1 for info in self._store.segments())
+        add_practice(self._online, self._store, self.config.recipe, self._labels)
 
     def _restore(self, counters: dict[str, Any]) -> None:
         self.updates = int(counters["updates"])
@@ -385,16 +374,6 @@ class Learner:
         log.info(
             "resumed at %d updates, %d environment steps, policy version %d", self.updates, self.environment_steps, self._version
         )
-
-
-def _fill_returns(ring: Ring, last_row: int, config: RunConfig) -> None:
-    """Monte-Carlo returns of the finished segment that ends at `last_row` (Cal-QL's calibration)."""
-    rows = np.array(ring.segment_rows(last_row)[:-1], np.int64)
-    reward = config.recipe.reward
-    failure = reward.step if reward.step < 0 else None
-    ring.monte_carlo_return[rows] = monte_carlo_returns(
-        ring.reward[rows], ring.terminal[rows], config.recipe.critic.discount, failure
-    )
 
 
 def _open_store(path: Path, observation_spec: ObservationSpec, action_spec: ActionSpec, metadata: dict[str, str]) -> EpisodeStore:

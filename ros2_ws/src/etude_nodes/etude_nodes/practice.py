@@ -122,9 +122,7 @@ def configure(arguments: argparse.Namespace) -> RunConfig:
         overrides += ["headless=true", "dashboard.enabled=false"]
     if arguments.port is not None:
         overrides += [f"dashboard.port={arguments.port}", "dashboard.enabled=true"]
-    if arguments.observation == "state" and not any(text.startswith("recipe.reward.kind=") for text in arguments.overrides):
-        overrides.append("recipe.reward.kind=environment")  # without images there is nothing to classify
-    return load_run_config(path, [*overrides, *arguments.overrides])
+    return load_run_config(path, [*overrides, *arguments.overrides], truth_without_images=arguments.observation == "state")
 
 
 def make_run_folder(config: RunConfig, name: str | None, origin: Path | None) -> RunFolder:

@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 def demonstrations_of(config: RunConfig) -> Path:
-    return demonstrations_store(config.task.name, config.observation)
+    return config.demonstrations or demonstrations_store(config.task.name, config.observation)
 
 
 def missing(config: RunConfig, folder: RunFolder) -> list[str]:

@@ -48,6 +48,9 @@ def demo_record(argv: Sequence[str]) -> int:
     parser.add_argument("--count", type=_positive, help="demonstrations per direction (default: the task's)")
     parser.add_argument("--observation", choices=("pixels", "state"), default="pixels")
     parser.add_argument("--robot", default="sim_panda_fast", help="name of a file in robot_configs/robots (default: %(default)s)")
+    parser.add_argument(
+        "--recipe", help="name in robot_configs/recipes; one that a person resets needs the forward direction only"
+    )
     parser.add_argument("--config", type=Path, help="a run's YAML instead of --task's defaults (its task must be --task)")
     parser.add_argument(
         "--out", type=Path, help="folder of the new store (default: data/demonstrations/<task>-<observation>/demos)"
@@ -56,7 +59,7 @@ def demo_record(argv: Sequence[str]) -> int:
     parser.add_argument("--force", action="store_true", help="replace an existing store")
     arguments = parser.parse_args(argv)
     if arguments.config is None:
-        config = task_config(arguments.task, arguments.observation, arguments.robot)
+        config = task_config(arguments.task, arguments.observation, arguments.robot, arguments.recipe)
     else:
         overrides = [f"task={arguments.task}", f"observation={arguments.observation}", "recipe.reward.kind=environment"]
         config = load_run_config(arguments.config, overrides)
@@ -64,7 +67,10 @@ def demo_record(argv: Sequence[str]) -> int:
     count = arguments.count or config.task.demonstrations_per_direction
     started_s = time.monotonic()
     record_into(config, out, count, arguments.seed, force=arguments.force, progress=_progress_line("demonstrations"))
-    print(f"{2 * count} demonstrations of {config.task.name} in {out} ({time.monotonic() - started_s:.0f} s)")
+    print(
+        f"{len(config.recipe.directions) * count} demonstrations of {config.task.name} in {out} "
+        f"({time.monotonic() - started_s:.0f} s)"
+    )
     return 0
 
 
@@ -210,12 +216,13 @@ def evaluate_command(argv: Sequence[str]) -> int:
     return 0
 
 
-def task_config(task: str, observation: str, robot: str = "sim_panda_fast") -> RunConfig:
+def task_config(task: str, observation: str, robot: str = "sim_panda_fast", recipe: str | None = None) -> RunConfig:
     """A run configuration for commands that need only a task and a robot. Raises ConfigError naming the known ones."""
+    parts = {"name": "none"} if recipe is None else read_named("recipes", recipe)
     data = {
         "task": read_named("tasks", task),
         "robot": read_named("robots", robot),
-        "recipe": {"name": "none", "reward": {"kind": "environment"}},
+        "recipe": {**parts, "reward": {"kind": "environment"}},
         "observation": observation,
     }
     return build(RunConfig, data, f"task {task!r} with robot {robot!r}")

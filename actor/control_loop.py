@@ -256,6 +256,8 @@ class ControlLoop:
         """Open a segment, of the other direction when this one's goal is met already (nothing is counted then)."""
         for _ in PHASES:
             phase = self._state.phase
+            self._robot.begin_phase(phase, self._rng)
+            reading = self._read()
             met, _ = self._scorer.look(reading, phase)
             if not met:
                 self._apply(practice.Begun())

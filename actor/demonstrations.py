@@ -1,4 +1,4 @@
-"""Demonstrations by the scripted expert, in both directions, stored like any other episodes.
+"""Demonstrations by the scripted expert, in the directions that are practised, stored like any other episodes.
 
 They stand for the few that a person gives by teleoperation: successful ones only, with noise, ending at success.
 """
@@ -18,7 +18,6 @@ from actor.scoring import Scorer
 from actor.segments import SegmentRecorder
 from etude.config import RunConfig
 from etude.robot import Reading, Robot
-from etude.specs import PHASES
 from etude.step import Source, Step
 
 if TYPE_CHECKING:
@@ -44,13 +43,14 @@ def record_demonstrations(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Append `count_per_direction` successful demonstrations of each direction to `store`.
+    """Append `count_per_direction` successful demonstrations of each practised direction to `store`.
 
     With ``task.demonstration_starts: alternating`` pairs are recorded: one direction from a random start, then, without a reset,
     the other from where the first one ended. The starting direction alternates, so that half of each direction's demonstrations
-    begin at random starts (as in evaluation) and half where the other direction left things (as in practice). With ``random``
-    every demonstration begins at a random start. A failed attempt is not stored and ends the pair. Success and terminal flag are
-    by ground truth; the last step is the first observation that reaches the goal.
+    begin at random starts (as in evaluation) and half where the other direction left things (as in practice). With ``random``,
+    and when the recipe practises one direction only, every demonstration begins at a random start. A failed attempt is not
+    stored and ends the pair. Success and terminal flag are by ground truth; the last step is the first observation that reaches
+    the goal.
 
     Args:
         progress: called with (recorded, wanted) after each stored demonstration.
@@ -59,13 +59,14 @@ def record_demonstrations(
         DemonstrationError: no scripted expert, no ground truth, or the expert fails too often.
     """
     rng = np.random.default_rng([seed, 0xDE30])
-    taken: dict[str, int] = dict.fromkeys(PHASES, 0)
+    phases = config.recipe.directions
+    taken: dict[str, int] = dict.fromkeys(phases, 0)
     writer = _SuccessOnlyWriter(store)
     recorder = SegmentRecorder(robot.action_spec, config.task.name, instructions(config), writer.add, first_segment=1)
     budget = ATTEMPTS_PER_DEMONSTRATION * count_per_direction
     pair = 0
-    while any(taken[phase] < count_per_direction for phase in PHASES):
-        order = PHASES if pair % 2 == 0 else PHASES[::-1]
+    while any(taken[phase] < count_per_direction for phase in phases):
+        order = phases if pair % 2 == 0 else phases[::-1]
         pair += 1
         if pair > budget:
             raise DemonstrationError(
@@ -77,7 +78,9 @@ def record_demonstrations(
             # the first of a pair is run even when it is not needed any more: the second starts where it ends
             if (chained or not chaining) and taken[phase] >= count_per_direction:
                 continue
-            if not chained:
+            if chained:
+                robot.begin_phase(phase, rng)
+            else:
                 robot.hard_reset(phase, rng)
             if not _demonstrate(config, robot, recorder, writer, phase, rng, keep=taken[phase] < count_per_direction):
                 break
@@ -85,7 +88,7 @@ def record_demonstrations(
             if taken[phase] < count_per_direction:
                 taken[phase] += 1
                 if progress is not None:
-                    progress(sum(taken.values()), 2 * count_per_direction)
+                    progress(sum(taken.values()), len(phases) * count_per_direction)
     store.flush()
 
 
@@ -123,7 +126,8 @@ def _demonstrate(
             proposed = robot.expert_action(phase, rng)
         except NotImplementedError:
             raise DemonstrationError(
-                f"robot {config.robot.name!r} has no scripted expert; record demonstrations by teleoperation"
+                f"robot {config.robot.name!r} has no scripted expert for phase {phase!r}: record demonstrations by "
+                "teleoperation, or only forward ones for a recipe with reset.kind=human"
             ) from None
         executed, _ = filter_action(
             proposed,

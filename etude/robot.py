@@ -68,6 +68,11 @@ class Robot(Protocol):
         ended their own episode; real robots ask a person."""
         ...
 
+    def begin_phase(self, phase: str, rng: np.random.Generator) -> None:
+        """An attempt of `phase` is about to begin, without a reset. An environment that shows its goal in the observation changes
+        it now; for others there is nothing to do."""
+        ...
+
     def render(self, camera: str, height: int, width: int) -> np.ndarray:
         """A picture for a person, uint8 ``(height, width, 3)``."""
         ...

@@ -89,6 +89,21 @@ def test_a_robot_without_an_expert_is_said_so(store):
         record_demonstrations(point_config(), Mute(), store, 1, seed=0)
 
 
+def test_where_a_person_resets_only_the_forward_direction_is_demonstrated(store):
+    class ForwardOnly(PointRobot):
+        def expert_action(self, phase, rng):
+            if phase == "backward":
+                raise NotImplementedError
+            return super().expert_action(phase, rng)
+
+    robot, seen = ForwardOnly(), []
+    record_demonstrations(point_config(reset__kind="human"), robot, store, 3, 0, lambda *progress: seen.append(progress))
+    assert [segment.phase for segment in store.segments()] == ["forward"] * 3
+    assert robot.resets == ["forward"] * 3 and seen == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(DemonstrationError, match=r"for phase 'backward'.*reset\.kind=human"):
+        record_demonstrations(point_config(), ForwardOnly(), store, 1, seed=0)
+
+
 def test_progress_is_reported_after_each_demonstration(store):
     seen = []
     record_demonstrations(point_config(), PointRobot(), store, 2, 0, lambda done, wanted: seen.append((done, wanted)))

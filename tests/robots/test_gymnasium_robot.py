@@ -1,12 +1,16 @@
 """Any Gymnasium environment by id is a robot."""
 
+import contextlib
+
 import gymnasium
 import numpy as np
 import pytest
 
+from actor.demonstrations import record_demonstrations
 from actor.robots import make_robot
 from actor.robots.gymnasium import GymnasiumRobot
-from etude.config import ConfigError, RobotConfig, RunConfig, TaskConfig
+from etude.config import ConfigError, RobotConfig, RunConfig, TaskConfig, read_named
+from etude.episodes.store import EpisodeStore
 
 TASK = TaskConfig(name="any", forward={"instruction": "go"}, backward={"instruction": "come back"}, image_size_px=32)
 
@@ -39,12 +43,46 @@ class Discrete(Walk):
     action_space = gymnasium.spaces.Discrete(3)
 
 
+class Quiet(Walk):
+    """Reports success on steps only, takes its seed by a method of its own and knows how to walk."""
+
+    def __init__(self, render_mode: str | None = None, goal: float = 1.0) -> None:
+        super().__init__(render_mode)
+        self.goal, self.walker, self.told = goal, np.random.default_rng(0), None
+
+    def seed(self, seed):
+        self.walker = np.random.default_rng(seed)
+
+    def reset(self, *, seed=None, options=None):
+        self.told = options
+        self.x = float(self.walker.uniform(-0.1, 0.1))
+        return np.array([[self.x, 0.0]]), {}
+
+    def step(self, action):
+        self.x += float(action[0])
+        return np.array([[self.x, 1.0]]), 0.0, False, False, {"success": self.x > self.goal}
+
+    def expert_action(self, phase, rng):
+        return np.array([0.25 if phase == "forward" else -7.0, 0.5])
+
+
+gymnasium.register("EtudeQuiet-v0", entry_point=Quiet, disable_env_checker=True)
 gymnasium.register("EtudeWalk-v0", entry_point=Walk, disable_env_checker=True)
 gymnasium.register("EtudeDiscrete-v0", entry_point=Discrete, disable_env_checker=True)
 
 
-def robot(environment_id: str | None, observation: str = "state") -> GymnasiumRobot:
-    return GymnasiumRobot(TASK, RobotConfig(name="gym", kind="gymnasium", environment_id=environment_id), observation, seed=0)
+EARL = "simulation.earl_tabletop:EarlTabletop-v0"
+
+
+def robot(
+    environment_id: str | None, observation: str = "state", task: TaskConfig = TASK, seed: int = 0, **options
+) -> GymnasiumRobot:
+    config = RobotConfig(name="gym", kind="gymnasium", environment_id=environment_id, environment_options=options)
+    return GymnasiumRobot(task, config, observation, seed)
+
+
+def noiseless(**changes) -> TaskConfig:
+    return TASK.model_copy(update={"expert_noise": 0.0, **changes})
 
 
 def test_pendulum_needs_no_extra_package():
@@ -111,3 +149,88 @@ def test_what_cannot_be_used_is_refused_with_the_reason():
         robot("EtudeDiscrete-v0")
     with pytest.raises(NotImplementedError, match="no scripted expert"):
         robot("EtudeWalk-v0").expert_action("forward", np.random.default_rng(0))
+    with pytest.raises(ConfigError, match=r"cannot be made with robot\.environment_options.*wings"):
+        robot("EtudeQuiet-v0", wings=2)
+    with pytest.raises(ConfigError, match=r"package that is not installed.*no_such_module"):
+        robot("no_such_module:Thing-v0")
+
+
+def test_a_reset_of_an_environment_that_reports_success_on_steps_only_has_not_succeeded():
+    quiet = robot("EtudeQuiet-v0")
+    assert quiet.read().success_truth == {"forward": False, "backward": True}
+    for _ in range(3):
+        quiet.act(np.array([1.0, 0.0], np.float32))
+    assert quiet.read().success_truth == {"forward": True, "backward": False}
+
+
+def test_options_reach_the_environment():
+    quiet = robot("EtudeQuiet-v0", goal=0.3)
+    quiet.act(np.array([1.0, 0.0], np.float32))
+    assert quiet.read().success_truth["forward"]
+
+
+def test_a_start_depends_on_the_seed_alone_also_where_reset_ignores_it():
+    quiet, other = robot("EtudeQuiet-v0", seed=1), robot("EtudeQuiet-v0", seed=2)
+    other.act(np.array([1.0, 0.0], np.float32))
+    starts = []
+    for one in (quiet, other):
+        one.hard_reset("backward", np.random.default_rng(7))
+        assert one._env.unwrapped.told == {"phase": "backward"}
+        starts.append(float(one.read().observation["state"][0]))
+    assert starts[0] == starts[1]
+
+
+def test_the_environments_own_expert_is_normalised_clipped_and_disturbed():
+    rng = np.random.default_rng(0)
+    quiet = robot("EtudeQuiet-v0", task=noiseless())
+    np.testing.assert_allclose(quiet.expert_action("forward", rng), [0.5, -0.5])  # of [-0.5, 0.5] and [0, 2]
+    np.testing.assert_allclose(quiet.expert_action("backward", rng), [-1.0, -0.5])
+    noisy = robot("EtudeQuiet-v0", task=noiseless(expert_noise=0.1))
+    actions = np.array([noisy.expert_action("forward", rng) for _ in range(2000)])
+    np.testing.assert_allclose(actions.mean(axis=0), [0.5, -0.5], atol=0.01)
+    np.testing.assert_allclose(actions.std(axis=0), 0.1, atol=0.01)
+    noisy.action_spec.check(noisy.expert_action("backward", rng))
+
+
+def test_earls_tabletop_has_two_directions_and_an_expert_of_both():
+    tabletop = robot(EARL)
+    rng = np.random.default_rng(0)
+    for phase, other in (("forward", "backward"), ("backward", "forward")):
+        tabletop.hard_reset(phase, rng)
+        assert tabletop.read().success_truth == {phase: False, other: True}
+        for _ in range(150):
+            tabletop.act(tabletop.expert_action(phase, rng))
+            if tabletop.read().success_truth[phase]:
+                break
+        assert tabletop.read().success_truth == {phase: True, other: False}
+        assert not tabletop.read().episode_over
+
+
+def test_a_new_phase_changes_the_goal_that_is_seen_and_nothing_else():
+    tabletop = robot(EARL)
+    before = tabletop.read()
+    tabletop.begin_phase("backward", np.random.default_rng(0))
+    after = tabletop.read()
+    np.testing.assert_array_equal(after.observation["state"][:6], before.observation["state"][:6])
+    np.testing.assert_array_equal(after.observation["state"][8:10], [2.5, 0.0])
+    assert after.success_truth == before.success_truth
+    walk = robot("EtudeWalk-v0")
+    reading = walk.read()
+    walk.begin_phase("backward", np.random.default_rng(0))  # shows no goal: nothing happens
+    assert walk.read() is reading
+
+
+@pytest.mark.parametrize(("reset", "phases"), [("backward_policy", {"forward", "backward"}), ("human", {"forward"})])
+def test_the_tabletops_expert_demonstrates_what_the_recipe_practises(tmp_path, reset, phases):
+    config = RunConfig(
+        task=read_named("tasks", "earl_tabletop"),
+        robot=read_named("robots", "earl_tabletop"),
+        recipe={"name": "test", "reward": {"kind": "environment"}, "reset": {"kind": reset}},
+        observation="state",
+    )
+    tabletop = make_robot(config, seed=0)
+    with contextlib.closing(EpisodeStore.create(tmp_path / "demos", tabletop.observation_spec, tabletop.action_spec)) as store:
+        record_demonstrations(config, tabletop, store, 4, seed=0)
+        segments = store.segments()
+        assert len(segments) == 4 * len(phases) and {segment.phase for segment in segments} == phases
+        assert all(segment.success and segment.length < 120 for segment in segments)

@@ -8,7 +8,7 @@ from actor.robots.mujoco import MujocoRobot
 from etude.config import CONFIG_ROOT, RobotConfig, RunConfig, TaskConfig, build, read_named
 from etude.specs import SpecError
 
-TASKS = sorted(path.stem for path in (CONFIG_ROOT / "tasks").glob("*.yaml"))
+TASKS = sorted(path.stem for path in (CONFIG_ROOT / "tasks").glob("*.yaml") if "scene" in read_named("tasks", path.stem))
 
 
 def run_config(task: str, robot: str = "sim_panda", observation: str = "state") -> RunConfig:

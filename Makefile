@@ -76,6 +76,10 @@ format: $(DEV_STAMP) ## Put all files into the project's format.
 bench: build ## Measure speeds and latencies; prints one JSON object per line.
 	@exec $(ETUDE) bench $(ARGS)
 
+.PHONY: bench-learner
+bench-learner: build ## Measure gradient updates of every kind of recipe on this machine's device (ARGS='--only state-10-utd1').
+	@exec $(ETUDE) bench learner $(ARGS)
+
 .PHONY: proof-demo
 proof-demo: build ## Slow proof (over an hour): the demo reaches its bar from pixels and state in three seeds.
 	@exec .venv/bin/python tools/prove.py demo $(ARGS)
@@ -83,6 +87,10 @@ proof-demo: build ## Slow proof (over an hour): the demo reaches its bar from pi
 .PHONY: proof-tasks
 proof-tasks: build ## Slow proof: the other task pairs reach theirs.
 	@exec .venv/bin/python tools/prove.py tasks $(ARGS)
+
+.PHONY: proof-learner
+proof-learner: build ## Slow proof (hours): recipes compared from offline to online, three seeds each.
+	@exec .venv/bin/python tools/prove_learner.py --resume $(ARGS)
 
 .PHONY: screenshots
 screenshots: build $(DEV_STAMP) ## Take the pictures in docs/images of a short run (needs chromium).

@@ -1,0 +1,343 @@
+"""The slow proof behind `make proof-learner`: recipes compared offline → online, episodic, in one process each, without ROS.
+
+Every (suite, recipe, seed) is a run of its own on one core. Its result goes to docs/results/proof-learner.json when it ends, with
+the settings that make it again; `--resume` does not repeat what is there. Table, plots with every seed and requirements follow.
+Exit status 1 when one is missed or a run fails.
+
+    python tools/prove_learner.py --jobs 2
+    python tools/prove_learner.py --only earl cal_ql --seeds 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks import learner_report
+from benchmarks.learner_report import Row
+from etude.config import REPOSITORY, RunConfig, load_run_config
+
+RESULTS = REPOSITORY / "docs" / "results"
+EARL_PLACES = (REPOSITORY / "data" / "earl_tabletop", REPOSITORY.parent / "shared" / "data" / "earl_tabletop")
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+DEMONSTRATION_SEED = 0
+"""All recipes and seeds learn from the same demonstrations."""
+
+# --- what is compared -------------------------------------------------------------------------------------------------
+
+COMMON = (
+    "recipe.reset.kind=human",
+    "recipe.reward.kind=environment",
+    "recipe.reward.success=0.0",
+    "recipe.reward.step=-1.0",
+    "recipe.critic.discount=0.99",
+    "recipe.critic.bound_targets=true",
+    "recipe.data.batch_size=128",
+    "recipe.data.min_online_steps=0",
+)
+"""Sparse reward 0 at success and -1 elsewhere; one direction, reset after every episode."""
+GAUSSIAN = ("recipe.data.pretrain_bc_steps=1500", "recipe.data.utd=1")
+OFFLINE_RL = ("recipe.data.offline_steps=2000",)
+# Chosen for one slow core: an update improves a batch of actions three times, and all of that costs candidates × width × critics
+PA_RL = (
+    "recipe.data.batch_size=64",
+    "recipe.data.pretrain_bc_steps=1500",
+    "recipe.data.offline_steps=1000",
+    "recipe.data.utd=0.33",
+    "recipe.critic.ensemble=2",
+    "recipe.critic.hidden=[128,128]",
+    "recipe.critic.value_bins=64",
+    "recipe.improvement.candidates=8",
+    "recipe.improvement.keep=4",
+    "recipe.improvement.ascent_steps=3",
+    "recipe.policy.width=64",
+    "recipe.policy.blocks=2",
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recipe with what is changed of it; `practises` False ends it at the switch."""
+
+    name: str
+    base: str
+    overrides: tuple[str, ...]
+    practises: bool = True
+
+
+CAL_QL = Entry("cal_ql", "cal_ql", (*GAUSSIAN, *OFFLINE_RL))
+CQL = Entry("cql", "cal_ql", (*GAUSSIAN, *OFFLINE_RL, "recipe.critic.kind=cql"))
+PA_RL_DIFFUSION = Entry("pa_rl_diffusion", "pa_rl_diffusion", PA_RL)
+ALL_RECIPES = (
+    Entry("rlpd", "rlpd_state", GAUSSIAN),
+    CAL_QL,
+    CQL,
+    Entry("iql", "iql", (*GAUSSIAN, *OFFLINE_RL)),
+    PA_RL_DIFFUSION,
+    Entry("pa_rl_autoregressive", "pa_rl_autoregressive", (*PA_RL, "recipe.policy.heads=4", "recipe.policy.bins=64")),
+    Entry("bc", "bc", ("recipe.data.pretrain_bc_steps=1500",), practises=False),
+)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One environment: names of its task and robot, how many demonstrations, and the budget of every run."""
+
+    task: str
+    demonstrations: int
+    online_steps: int
+    evaluate_every_steps: int
+    evaluation_episodes: int
+    recipes: tuple[Entry, ...]
+
+
+SUITES = {
+    "earl": Suite("earl_tabletop", 12, 15_000, 1_000, 12, ALL_RECIPES),
+    "drawer_close": Suite("metaworld_drawer_close", 20, 6_000, 500, 20, (CAL_QL, PA_RL_DIFFUSION)),
+    "door_open": Suite("metaworld_door_open", 20, 12_000, 1_000, 20, (CAL_QL, PA_RL_DIFFUSION)),
+    "pick_place": Suite("metaworld_pick_place", 20, 15_000, 1_000, 20, (CAL_QL, PA_RL_DIFFUSION)),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    suite: str
+    entry: Entry
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.suite, self.entry.name, self.seed
+
+    def __str__(self) -> str:
+        return f"{self.suite} {self.entry.name} seed {self.seed}"
+
+
+def overrides(entry: Entry) -> list[str]:
+    return [*COMMON, *entry.overrides]
+
+
+def configuration(run: Run) -> RunConfig:
+    task = SUITES[run.suite].task
+    source = {"task": task, "robot": task, "recipe": run.entry.base, "observation": "state", "seed": run.seed}
+    return load_run_config(source, overrides(run.entry))
+
+
+# --- one run, in a process of its own -----------------------------------------------------------------------------------
+
+
+def perform(run: Run) -> Row:
+    """Demonstrations into a temporary store, then the run; returns its row of the results."""
+    from benchmarks.episodic import Budget, offline_to_online
+
+    config, suite = configuration(run), SUITES[run.suite]
+    budget = Budget(suite.online_steps if run.entry.practises else 0, suite.evaluate_every_steps, suite.evaluation_episodes)
+    with tempfile.TemporaryDirectory(prefix="etude-proof-") as folder:
+        store = Path(folder) / "demonstrations"
+        origin = demonstrate(config, suite.demonstrations, store)
+        outcome = offline_to_online(config, store, budget, lambda text: print(f"{run}: {text}", flush=True))
+    return {
+        "suite": run.suite,
+        "recipe": run.entry.name,
+        "seed": run.seed,
+        "offline": outcome.offline,
+        "final": outcome.final,
+        "dip": round(learner_report.dip(outcome.curve), 4),
+        "curve": outcome.curve,
+        "practice": outcome.practice,
+        "updates": outcome.updates,
+        "updates_per_s": outcome.updates_per_s(),
+        "seconds": {name: round(value, 1) for name, value in outcome.seconds.items()},
+        "metrics": outcome.metrics,
+        "demonstrations": origin,
+        "base_recipe": run.entry.base,
+        "settings": overrides(run.entry),
+        "budget": asdict(budget),
+        "command": f"python tools/prove_learner.py --only {run.suite} {run.entry.name} --seeds {run.seed}",
+    }
+
+
+def demonstrate(config: RunConfig, count: int, path: Path) -> str:
+    """Make the store of demonstrations at `path` and say where they are from: EARL's official ones, or the scripted expert."""
+    from actor.demonstrations import record_demonstrations
+    from actor.robots import make_robot
+    from etude.episodes.earl import read_earl, write_demonstrations
+    from etude.episodes.store import EpisodeStore
+
+    robot = make_robot(config, DEMONSTRATION_SEED)
+    try:
+        with EpisodeStore.create(path, robot.observation_spec, robot.action_spec, {"kind": "demonstrations"}) as store:
+            official = official_demonstrations() if config.task.name == "earl_tabletop" else None
+            if official is None:
+                record_demonstrations(config, robot, store, count, DEMONSTRATION_SEED)
+                return f"{count} of the scripted expert, noise {config.task.expert_noise:g}"
+            episodes = read_earl(official)
+            write_demonstrations(episodes, store, config.task.name, "forward", config.task.forward.instruction)
+            return f"{len(episodes)} official ones of EARL"
+    finally:
+        robot.close()
+
+
+def official_demonstrations() -> Path | None:
+    """EARL's forward demonstrations of the tabletop, from $ETUDE_EARL_DEMONSTRATIONS or beside the repository; None without."""
+    given = os.environ.get("ETUDE_EARL_DEMONSTRATIONS")
+    folders = (Path(given),) if given else EARL_PLACES
+    return next((folder / "forward.npz" for folder in folders if (folder / "forward.npz").is_file()), None)
+
+
+# --- all runs ---------------------------------------------------------------------------------------------------------
+
+
+def results_file() -> Path:
+    return RESULTS / "proof-learner.json"
+
+
+def recorded() -> list[Row]:
+    """What earlier calls recorded."""
+    return json.loads(results_file().read_text(encoding="utf-8")) if results_file().is_file() else []
+
+
+def record(rows: Sequence[Row]) -> None:
+    """Write the results and the plots; the file is replaced whole, so that an interrupted proof leaves a good one."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    aside = results_file().with_suffix(".writing")
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    aside.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    aside.replace(results_file())
+    for suite in dict.fromkeys(row["suite"] for row in rows):
+        learner_report.plot(rows, suite, RESULTS / f"proof-learner-{suite}.png")
+
+
+def merge(old: Sequence[Row], new: Row) -> list[Row]:
+    """`old` with `new` added or put in place of the same run, in the order of the suites."""
+    rows = {(row["suite"], row["recipe"], row["seed"]): row for row in [*old, new]}
+    order = {(name, entry.name): i for i, (name, entry) in enumerate((n, e) for n, s in SUITES.items() for e in s.recipes)}
+    return [rows[key] for key in sorted(rows, key=lambda key: (order.get(key[:2], len(order)), key))]
+
+
+def chosen(only: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """The runs that the command line asks for, seed by seed, so that an interrupted proof has something of every recipe.
+
+    Args:
+        only: names of suites and recipes; naming none of one kind means all of that kind.
+    """
+    suites = [name for name in SUITES if name in only] or list(SUITES)
+    named = [word for word in only if word not in SUITES]
+    return [
+        Run(suite, entry, seed)
+        for seed in seeds
+        for suite in suites
+        for entry in SUITES[suite].recipes
+        if not named or entry.name in named
+    ]
+
+
+def missing_package(suite: str) -> str | None:
+    """Why `suite` cannot run here, or None."""
+    if SUITES[suite].task.startswith("metaworld") and importlib.util.find_spec("metaworld") is None:
+        return f"{suite} is skipped: Meta-World is not installed (extra 'bench', in an environment of its own)"
+    return None
+
+
+def run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Row | None]]:
+    """Every run in a process of its own, `jobs` at a time; yields each with its row, or None when it failed."""
+    waiting, working = list(runs), dict[subprocess.Popen, tuple[Run, Path, int]]()
+    free = list(range(jobs))
+    with tempfile.TemporaryDirectory(prefix="etude-proof-") as folder:
+        try:
+            while waiting or working:
+                while waiting and free:
+                    run, core = waiting.pop(0), free.pop(0)
+                    out = Path(folder) / ("-".join(map(str, run.key)) + ".json")
+                    working[_start(run, out, core if jobs > 1 else None)] = (run, out, core)
+                time.sleep(0.2)
+                for process in [p for p in working if p.poll() is not None]:
+                    run, out, core = working.pop(process)
+                    free.append(core)
+                    good = process.returncode == 0 and out.is_file()
+                    yield run, json.loads(out.read_text(encoding="utf-8")) if good else None
+        finally:
+            for process in working:
+                process.terminate()
+            for process in working:
+                process.wait()
+
+
+def _start(run: Run, out: Path, core: int | None) -> subprocess.Popen:
+    """A worker with one thread; with a `core`, on that one alone."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
+    core_text = "-" if core is None else str(core)
+    command = [sys.executable, __file__, "--worker", *map(str, run.key), str(out), core_text]
+    return subprocess.Popen(command, env=environment)
+
+
+def work(words: Sequence[str]) -> int:
+    """What a worker does: suite, recipe, seed, file of the result, core or ``-``."""
+    suite, recipe, seed, out, core = words
+    if core != "-" and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(core) % len(cores)]})
+    entry = next(entry for entry in SUITES[suite].recipes if entry.name == recipe)
+    Path(out).write_text(json.dumps(perform(Run(suite, entry, int(seed)))), encoding="utf-8")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    names = [*SUITES, *dict.fromkeys(entry.name for suite in SUITES.values() for entry in suite.recipes)]
+    parser = argparse.ArgumentParser(description="Recipes compared offline → online, episodic, against requirements.")
+    parser.add_argument("--only", nargs="+", default=[], choices=names, metavar="NAME", help=f"of {', '.join(names)}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, one core each (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="do not repeat runs that are recorded in docs/results")
+    parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.worker:
+        return work(arguments.worker)
+    rows = recorded()
+    done = {(row["suite"], row["recipe"], row["seed"]) for row in rows} if arguments.resume else set()
+    wanted = chosen(arguments.only, arguments.seeds)
+    for suite in dict.fromkeys(run.suite for run in wanted):
+        why_not = missing_package(suite)
+        if why_not:
+            print(why_not, flush=True)
+            wanted = [run for run in wanted if run.suite != suite]
+    if not wanted:
+        print("nothing to run")
+        return 0
+    failed = []
+    try:
+        for run, row in run_all([run for run in wanted if run.key not in done], max(1, arguments.jobs)):
+            if row is None:
+                failed.append(run)
+                print(f"{run} failed; its messages are above", flush=True)
+                continue
+            rows = merge(rows, row)
+            record(rows)
+            print("\n" + learner_report.table(rows, list(SUITES)) + "\n", flush=True)
+    except KeyboardInterrupt:
+        return 130
+    return int(report(rows, wanted, len(arguments.seeds)) or bool(failed))
+
+
+def report(rows: Sequence[Row], wanted: Sequence[Run], seeds: int) -> bool:
+    """Print table and requirements of the suites in `wanted`; True when one is missed."""
+    found = []
+    for suite in dict.fromkeys(run.suite for run in wanted):
+        asked = [run.entry.name for run in wanted if run.suite == suite and run.entry.practises]
+        found += learner_report.checks(rows, suite, list(dict.fromkeys(asked)), seeds)
+    print(learner_report.table(rows, list(SUITES)) + "\n\n" + learner_report.verdicts(found), flush=True)
+    return any(check.passed is False for check in found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -80,7 +80,10 @@ def sample(
 def act(
     recipe: RecipeConfig, params: Params, features: jax.Array, action_dim: int, key: jax.Array, explore: jax.Array
 ) -> jax.Array:
-    """One action per row ``(B, d)``: all noise is scaled by `explore` (0 deterministic, 1 a sample)."""
+    """One action per row ``(B, d)``: all noise is scaled by `explore` (0 deterministic, 1 a sample).
+
+    At 0 one mode gives its middle, but two modes of equal weight may give an action between them.
+    """
     noise = jax.random.normal(key, (recipe.policy.sampling_steps, *features.shape[:-1], action_dim))
     return denoise(_predictor(recipe, params, features, action_dim), explore * noise)
 

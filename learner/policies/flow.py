@@ -43,7 +43,10 @@ def sample(
 def act(
     recipe: RecipeConfig, params: Params, features: jax.Array, action_dim: int, key: jax.Array, explore: jax.Array
 ) -> jax.Array:
-    """One action per row ``(B, d)``: the start noise is scaled by `explore` (0 deterministic, 1 a sample)."""
+    """One action per row ``(B, d)``: the start noise is scaled by `explore` (0 deterministic, 1 a sample).
+
+    At 0 one mode gives its middle, but two modes of equal weight may give an action between them.
+    """
     return _generate(recipe, params, features, explore * jax.random.normal(key, (*features.shape[:-1], action_dim)))
 
 

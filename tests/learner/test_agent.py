@@ -11,7 +11,7 @@ from helpers import ACTION, OBSERVATION, STATE_ONLY, random_batch, small_recipe
 
 from etude.policy_file import PolicyProgram
 from learner import export
-from learner.recipe import Agent
+from learner.recipe import Agent, _map_directions
 
 
 @functools.cache
@@ -108,6 +108,7 @@ def test_behaviour_cloning_fits_the_demonstrations() -> None:
     assert losses[-1] < 0.3 * losses[0]
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("pixels", [True, False])
 def test_the_exported_program_and_the_policy_agree_bit_for_bit(pixels: bool) -> None:
     spec = OBSERVATION if pixels else STATE_ONLY
@@ -158,8 +159,8 @@ COMBINATIONS = [
 
 
 @pytest.mark.parametrize("axes", COMBINATIONS, ids=lambda axes: "-".join(part["kind"] for part in axes.values()))
-def test_any_fitting_parts_learn_and_act_together(axes: dict) -> None:
-    """One update of every stage is finite and trains what it should; the exported program is the policy, bit for bit."""
+def test_any_fitting_parts_learn_together(axes: dict) -> None:
+    """One update of every stage is finite and trains what it should."""
     agent = Agent(small_recipe(**axes), STATE_ONLY, ACTION)
     state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
     update = jax.jit(agent.update, static_argnames="stage")
@@ -176,12 +177,20 @@ def test_any_fitting_parts_learn_and_act_together(axes: dict) -> None:
             stage != "clone" and axes["improvement"]["kind"] == "gradient"
         ), stage
         state = after
+
+
+@pytest.mark.usefixtures("optimised")
+@pytest.mark.parametrize("axes", COMBINATIONS, ids=lambda axes: "-".join(part["kind"] for part in axes.values()))
+def test_any_exported_program_is_the_policy_bit_for_bit(axes: dict) -> None:
+    agent = Agent(small_recipe(**axes), STATE_ONLY, ACTION)
+    state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
     program = PolicyProgram.from_bytes(export.export_program(agent, state).to_bytes())
     run = jax.jit(jax.export.deserialize(bytearray(program.serialized)).call)
+    act = jax.jit(agent.act)
     observation = {**STATE_ONLY.zeros(), "phase": np.eye(2, dtype=np.float32)[1]}
     for explore in (0.0, 1.0):
         arguments = (observation, np.array([7, 1], np.uint32), np.float32(explore))
-        here = jax.jit(agent.act)(agent.policy_parameters(state), *arguments)
+        here = act(agent.policy_parameters(state), *arguments)
         np.testing.assert_array_equal(run(export.host_parameters(agent, state), *arguments), here)
         assert here.shape == (2,) and np.abs(here).max() <= 1.0
 
@@ -194,6 +203,17 @@ def test_a_recipe_without_backward_policy_has_one_direction() -> None:
     assert metrics["critic/td_loss"].shape == (1,)
     observation = {**STATE_ONLY.zeros(), "phase": np.eye(2, dtype=np.float32)[1]}
     assert agent.act(agent.policy_parameters(state), observation, np.zeros(2, np.uint32), np.float32(0)).shape == (2,)
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_every_direction_is_computed_alike_however_many_there_are(directions: int) -> None:
+    def function(x: dict, y: jax.Array) -> tuple[jax.Array, dict]:
+        return (x["a"] * y).sum(), {"m": x["a"].mean()}
+
+    a, y = jnp.arange(directions * 6.0).reshape(directions, 2, 3), jnp.arange(directions * 3.0).reshape(directions, 3)
+    total, metrics = _map_directions(function, {"a": a}, y)
+    np.testing.assert_allclose(total, [(a[i] * y[i]).sum() for i in range(directions)])
+    np.testing.assert_allclose(metrics["m"], a.mean((1, 2)))
 
 
 def test_the_novelty_bonus_is_for_practice_only_and_changes_the_rewards() -> None:

@@ -52,6 +52,7 @@ def test_the_log_density_of_samples_matches_the_change_of_variables() -> None:
     a = np.asarray(actions, np.float64)
     standard = (np.arctanh(a) - mean) / np.exp(log_std)
     expected = (-0.5 * standard**2 - log_std - 0.5 * np.log(2 * np.pi) - np.log(1 - a**2)).sum(-1)
+    assert log_prob is not None
     np.testing.assert_allclose(log_prob, expected, rtol=1e-3, atol=1e-3)
 
 

@@ -162,7 +162,7 @@ def evaluate_command(argv: Sequence[str]) -> int:
     parser.add_argument("--robot", default="sim_panda_fast", help="name of a file in robot_configs/robots (default: %(default)s)")
     parser.add_argument("--observation", choices=("pixels", "state"), help="default: what the policy sees")
     parser.add_argument("--episodes", type=_positive, default=50)
-    parser.add_argument("--phase", choices=PHASES, help="default: both")
+    parser.add_argument("--phase", choices=PHASES, help="default: every direction that the run practises")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--video", type=Path, help="write the first episodes as an animated GIF")
     parser.add_argument(
@@ -193,7 +193,7 @@ def evaluate_command(argv: Sequence[str]) -> int:
         policy.load_program(program.to_bytes())
         policy.load_weights(weights.to_bytes())
         print(f"policy version {weights.version} of {weights.run_id}, task {config.task.name}, {observation}")
-        for phase in (arguments.phase,) if arguments.phase else PHASES:
+        for phase in (arguments.phase,) if arguments.phase else config.recipe.directions:
             result = evaluate(
                 robot,
                 policy,
@@ -235,8 +235,9 @@ def _evaluation_config(policy: Path, task: str | None, observation: str, robot: 
     if not run.config.is_file():
         raise CommandError(f"{policy} is not inside a run folder, so its task is not known: name it with --task")
     data = read_yaml(run.config)
+    reset = (data.get("recipe") or {}).get("reset") or {}
     data = {"task": data.get("task"), "robot": data.get("robot"), "observation": observation}
-    data["recipe"] = {"name": "none", "reward": {"kind": "environment"}}
+    data["recipe"] = {"name": "none", "reward": {"kind": "environment"}, "reset": reset}
     return build(RunConfig, data, str(run.config))
 
 

@@ -101,6 +101,7 @@ class ControlLoop:
         )
         self._recorder = SegmentRecorder(robot.action_spec, config.task.name, instructions(config), emit, first_segment)
         self._max_steps = max_steps(config)
+        self._announced: tuple[int, str] | None = None
         self._wander = Wander(robot.action_spec, config.recipe.reset.wander_steps, self._rng)
         self._rule = make_help_rule(config.recipe.help)
         self._helper = ScriptedHelper.from_config(config, robot.advances_on_act)
@@ -256,8 +257,10 @@ class ControlLoop:
         """Open a segment, of the other direction when this one's goal is met already (nothing is counted then)."""
         for _ in PHASES:
             phase = self._state.phase
-            self._robot.begin_phase(phase, self._rng)
-            reading = self._read()
+            if self._announced != (self._recorder.segment, phase):
+                self._announced = (self._recorder.segment, phase)
+                if self._robot.begin_phase(phase, self._rng):
+                    return None  # it shows another goal now: begin at the next control step, on a checked reading
             met, _ = self._scorer.look(reading, phase)
             if not met:
                 self._apply(practice.Begun())

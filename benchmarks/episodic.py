@@ -136,7 +136,7 @@ def _run(
     say(f"offline: {outcome.offline:.2f}")
 
     block = agent.update_block("online")
-    labels = InterventionLabels(recipe, online, prior.transitions(PHASE))
+    labels = InterventionLabels(recipe, online)
     rng = np.random.default_rng([config.seed, 0xE91])
     collector = _Collector(config, robot, actor, rng)
     steps, owed = 0, 0.0

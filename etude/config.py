@@ -259,6 +259,14 @@ class RecipeConfig(Model):
         """The directions of practice that have a policy of their own."""
         return PHASES if self.reset.kind == "backward_policy" else PHASES[:1]
 
+    @property
+    def return_bounds(self) -> tuple[float, float]:
+        """Lowest and highest discounted return that rewards of `reward.step` per step and `reward.success` once can make."""
+        reward, horizon = self.reward, 1.0 / (1.0 - self.critic.discount)
+        for_ever = reward.step * horizon
+        success = reward.success if reward.success_is_terminal else reward.success * horizon
+        return min(for_ever, reward.step, success), max(for_ever, success)
+
     @model_validator(mode="after")
     def _parts_fit(self) -> "RecipeConfig":
         """Combinations that cannot work, refused with the reason."""
@@ -284,8 +292,13 @@ class RecipeConfig(Model):
             raise ValueError("critic.backup_entropy needs the entropy of a gaussian policy improved by gradient: set it to false")
         if improvement.keep > improvement.candidates:
             raise ValueError(f"improvement.keep is {improvement.keep}, more than the {improvement.candidates} candidates")
-        if critic.head == "hl_gauss" and critic.value_min >= critic.value_max:
-            raise ValueError("critic.value_min must be below critic.value_max")
+        if critic.head == "hl_gauss":
+            lowest, highest = self.return_bounds
+            if not critic.value_min < critic.value_max or lowest < critic.value_min or highest > critic.value_max:
+                raise ValueError(
+                    f"critic.value_min {critic.value_min:g} and critic.value_max {critic.value_max:g} do not hold the returns "
+                    f"that the rewards allow, {lowest:g} to {highest:g}: set them to these, or use critic.head scalar"
+                )
         return self
 
 

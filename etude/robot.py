@@ -68,9 +68,9 @@ class Robot(Protocol):
         ended their own episode; real robots ask a person."""
         ...
 
-    def begin_phase(self, phase: str, rng: np.random.Generator) -> None:
+    def begin_phase(self, phase: str, rng: np.random.Generator) -> bool:
         """An attempt of `phase` is about to begin, without a reset. An environment that shows its goal in the observation changes
-        it now; for others there is nothing to do."""
+        it now and says so with True; for others there is nothing to do."""
         ...
 
     def render(self, camera: str, height: int, width: int) -> np.ndarray:

@@ -168,7 +168,9 @@ def policy_export(argv: list[str]) -> int:
     from learner.checkpoint import Checkpoints
     from learner.recipe import Agent
 
-    store = EpisodeStore.open(folder.episodes, "r")
+    # a run that was trained offline has no episodes of its own
+    demonstrations = config.demonstrations or demonstrations_store(config.task.name, config.observation)
+    store = EpisodeStore.open(folder.episodes if folder.episodes.is_dir() else demonstrations, "r")
     agent = Agent(config.recipe, store.observation_spec, store.action_spec)
     dim = store.observation_spec.state_dim
     like = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(dim), np.ones(dim))

@@ -78,8 +78,7 @@ def train(
     prior = load_demonstrations(demonstrations, recipe, observation_spec, action_spec)
     practised = Ring(recipe.data.replay_capacity_steps, observation_spec, action_spec)
     if practice is not None:
-        demonstrated = sum(prior.transitions(direction) for direction in recipe.directions)
-        add_practice(practised, EpisodeStore.open(practice, "r"), recipe, InterventionLabels(recipe, practised, demonstrated))
+        add_practice(practised, EpisodeStore.open(practice, "r"), recipe, InterventionLabels(recipe, practised))
     total = pretraining.total_updates(recipe, prior)
     if total == 0:
         missing = [d for d in recipe.directions if prior.transitions(d) == 0]
@@ -136,8 +135,9 @@ def train(
                     raise_if_interrupted()
         state = agent.begin_practice(state)
     finally:
-        # also after Ctrl-C: nothing that was trained is lost
-        if done > began_at:
+        # also after Ctrl-C: nothing that was trained is lost. A second one may end a block halfway: its state is gone, and the
+        # newest checkpoint stays
+        if done > began_at and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
             save()
         checkpoints.close()
         writer.close()

@@ -86,8 +86,7 @@ class Learner:
         self._directions = config.recipe.directions
         self._sampler = BatchSampler(data, self._directions, self._demonstrations, self._online, config.seed)
         self._store = _open_store(folder.episodes, observation_spec, action_spec, {"run": self.run_id, "task": config.task.name})
-        demonstrated = sum(self._demonstrations.transitions(direction) for direction in self._directions)
-        self._labels = InterventionLabels(config.recipe, self._online, demonstrated)
+        self._labels = InterventionLabels(config.recipe, self._online)
         self.environment_steps = 0
         self.updates = 0
         self._pretrained_updates = 0
@@ -247,7 +246,7 @@ class Learner:
                     time.sleep(0.002)
                     continue
             with self._lock:
-                batch = self._sampler.sample(count, demonstrations_only=stage != "online")
+                batch = self._sampler.sample(count, demonstrations_only=stage == "clone")
             if stage != "online":
                 pretraining_planned += count
             else:

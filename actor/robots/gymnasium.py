@@ -90,14 +90,16 @@ class GymnasiumRobot:
         clean = np.clip((physical - self._low) / (self._high - self._low) * 2.0 - 1.0, -1.0, 1.0)
         return np.clip(clean + self._expert_noise * rng.normal(size=clean.size), -1.0, 1.0).astype(np.float32)
 
-    def begin_phase(self, phase: str, rng: np.random.Generator) -> None:
+    def begin_phase(self, phase: str, rng: np.random.Generator) -> bool:
         """Practice goes on in `phase` without a reset. An environment that shows a goal changes it then, by a method of this name
         that returns the new (observation, info); others have none, and nothing happens."""
         change = getattr(self._env.unwrapped, "begin_phase", None)
-        if callable(change) and not self._over:
-            self._state, info = change(phase, rng)
-            self._truth = _truth(info)
-            self._reading = None
+        if not callable(change) or self._over:
+            return False
+        self._state, info = change(phase, rng)
+        self._truth = _truth(info)
+        self._reading = None
+        return True
 
     def hard_reset(self, phase: str, rng: np.random.Generator) -> None:
         if phase not in PHASES:

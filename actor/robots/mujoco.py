@@ -63,8 +63,9 @@ class MujocoRobot:
         self.tabletop.reset(phase, rng)
         self._reading = None
 
-    def begin_phase(self, phase: str, rng: np.random.Generator) -> None:
+    def begin_phase(self, phase: str, rng: np.random.Generator) -> bool:
         """The scenes show no goal in the observation."""
+        return False
 
     def render(self, camera: str, height: int, width: int) -> np.ndarray:
         return self.tabletop.render(camera, height, width)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from etude.config import CriticConfig, RecipeConfig, RewardConfig
+from etude.config import RecipeConfig
 from learner.critics import ensemble, heads
 from learner.parts import Metrics, Params, Propose, Rows
 
@@ -78,24 +78,17 @@ def next_value(
 def bellman_target(recipe: RecipeConfig, rows: Rows, following: jax.Array) -> jax.Array:
     """``y = r + discount · (1 − terminal) · following``, ``(B,)``, no gradient; a time-out is not terminal and bootstraps.
 
-    With `bound_targets` y is clipped to `return_bounds`. With `pessimistic_reward` (PAINT) it becomes at last
+    With `bound_targets` y is clipped to `RecipeConfig.return_bounds`. With `pessimistic_reward` (PAINT) it becomes at last
     ``p · R_min / (1 − discount) + (1 − p) · y`` with p the probability that the next state is irreversible.
     """
     config = recipe.critic
     y = rows.reward + config.discount * (1.0 - rows.terminal) * following
     if config.bound_targets:
-        y = jnp.clip(y, *return_bounds(config, recipe.reward))
+        y = jnp.clip(y, *recipe.return_bounds)
     if config.pessimistic_reward is not None:
         for_ever = config.pessimistic_reward / (1.0 - config.discount)
         y = rows.irreversible * for_ever + (1.0 - rows.irreversible) * y
     return jax.lax.stop_gradient(y)
-
-
-def return_bounds(config: CriticConfig, reward: RewardConfig) -> tuple[float, float]:
-    """Lowest and highest discounted return that rewards of `reward.step` per step and `reward.success` once can make."""
-    for_ever = reward.step / (1.0 - config.discount)
-    success = reward.success if reward.success_is_terminal else reward.success / (1.0 - config.discount)
-    return min(for_ever, reward.step, success), max(for_ever, success)
 
 
 def fit(recipe: RecipeConfig, params: Params, rows: Rows, y: jax.Array) -> tuple[jax.Array, jax.Array, Metrics]:

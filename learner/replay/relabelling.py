@@ -29,13 +29,12 @@ class InterventionLabels:
     was stored and with weight 1.
     """
 
-    def __init__(self, recipe: RecipeConfig, ring: Ring, demonstrations: int) -> None:
+    def __init__(self, recipe: RecipeConfig, ring: Ring) -> None:
         self._rewards = recipe.reward.kind == "intervention"
         self._weights = recipe.data.intervention_weights
         self._ring = ring
         self._kind = np.full(ring.capacity, Kind.ROBOT, np.int8)
-        self._amounts = np.zeros(len(Kind), np.int64)
-        self._amounts[Kind.DEMONSTRATION] = demonstrations
+        self._demonstration_share = recipe.data.demonstration_share
         self._newest: dict[str, list[_Row]] = {}
 
     def add(self, step: Step, row: int) -> None:
@@ -64,5 +63,12 @@ class InterventionLabels:
         if self._weights:
             kinds = sirius_kinds(source, is_last, is_terminal)[:-1]
             self._kind[rows] = kinds
-            self._amounts += np.bincount(kinds, minlength=len(Kind))
-            self._ring.weight[:] = sirius_class_weights(self._amounts)[self._kind]
+            self._ring.weight[:] = sirius_class_weights(self._frequencies())[self._kind]
+
+    def _frequencies(self) -> np.ndarray:
+        """How often each class is drawn: batches have their share of demonstrations, the rest is uniform over practice."""
+        drawn = np.bincount(self._kind[: min(self._ring.steps, self._ring.capacity)], minlength=len(Kind)).astype(np.float64)
+        drawn[Kind.NONE] = 0.0
+        drawn *= (1.0 - self._demonstration_share) / max(1.0, drawn.sum())
+        drawn[Kind.DEMONSTRATION] = self._demonstration_share
+        return drawn

@@ -65,8 +65,9 @@ class PointRobot:
         direction = 1.0 if phase == "forward" else -1.0
         return np.clip([direction + 0.2 * rng.normal(), 1.0], -1, 1).astype(np.float32)
 
-    def begin_phase(self, phase: str, rng: np.random.Generator) -> None:
+    def begin_phase(self, phase: str, rng: np.random.Generator) -> bool:
         """The goals are not in the observation."""
+        return False
 
     def hard_reset(self, phase: str, rng: np.random.Generator) -> None:
         if not self.can_reset:

@@ -11,6 +11,7 @@ import pytest
 from point_robot import PixelJudge, PointPolicy, PointRobot, point_config
 
 from actor.control_loop import ControlLoop
+from actor.help.timeout import Timeout
 from etude.config import ConfigError
 from etude.status import Mode
 from etude.step import UNKNOWN
@@ -71,6 +72,33 @@ def test_rewards_and_terminals_follow_the_recipe(bench):
     first = b.segments()[0]
     check_rlds(first, reward_success=0.0, reward_step=-1.0)
     assert first[-1].success == 1 and not first[-1].is_terminal
+
+
+def test_where_the_robot_shows_its_goal_the_policy_sees_the_new_one_from_the_first_step(bench):
+    class ShowsGoal(PointRobot):
+        shown = 0.0
+
+        def begin_phase(self, phase, rng):
+            self.shown = 1.0 if phase == "forward" else -1.0
+            return True
+
+        def read(self):
+            reading = super().read()
+            reading.observation["state"][1] = self.shown
+            return reading
+
+    class Noting(PointPolicy):
+        def act(self, observation, phase, explore):
+            seen.append((phase, float(observation["state"][1])))
+            return super().act(observation, phase, explore)
+
+    seen: list[tuple[str, float]] = []
+    b = bench(robot=ShowsGoal(), policy=Noting())
+    b.practise(lambda: b.loop.status().segment > 4)
+    wanted = {"forward": 1.0, "backward": -1.0}
+    assert {phase for phase, _ in seen} == set(wanted)
+    assert all(goal == wanted[phase] for phase, goal in seen)
+    assert all(step.observation["state"][1] == wanted[step.phase] for step in b.steps)
 
 
 def test_a_phase_whose_goal_is_met_already_is_skipped_and_not_counted(bench):
@@ -259,6 +287,14 @@ def test_a_stuck_robot_asks_holds_and_goes_on_when_answered(bench):
     b.until(lambda: len(b.help) >= 2 and len(b.robot.actions) > moves).stop()
     assert not b.help[1].open and b.help[1].id == b.help[0].id and "Ada" in b.help[1].meanwhile
     assert b.robot.resets and b.loop.status().hard_resets >= 1
+
+
+def test_one_direction_s_successes_do_not_hide_that_the_other_is_stuck():
+    rule = Timeout(limit=3)
+    asked = [rule.after_attempt(phase, success) for phase, success in [("forward", True), ("backward", False)] * 3]
+    assert asked[:5] == [None] * 5 and "3 backward attempts" in asked[5]
+    rule.answered()
+    assert rule.after_attempt("backward", False) is None
 
 
 def test_a_lost_object_is_asked_about_at_once_and_ends_the_attempt_as_a_failure(bench):

@@ -138,11 +138,16 @@ def test_the_two_directions_act_differently() -> None:
     assert not np.array_equal(*actions)
 
 
+def _name(axes: dict) -> str:
+    return "-".join(axes[axis]["kind"] for axis in ("critic", "policy", "improvement"))
+
+
 COMBINATIONS = [
     {
         "critic": {"kind": critic, "cql_importance_sampling": False, "head": head},
         "policy": {"kind": policy},
         "improvement": {"kind": kind},
+        "reward": {"success": 0.0, "step": -1.0},
     }
     for critic, head, policy, kind in (
         ("td", "hl_gauss", "gaussian", "gradient"),
@@ -158,7 +163,7 @@ COMBINATIONS = [
 ]
 
 
-@pytest.mark.parametrize("axes", COMBINATIONS, ids=lambda axes: "-".join(part["kind"] for part in axes.values()))
+@pytest.mark.parametrize("axes", COMBINATIONS, ids=_name)
 def test_any_fitting_parts_learn_together(axes: dict) -> None:
     """One update of every stage is finite and trains what it should."""
     agent = Agent(small_recipe(**axes), STATE_ONLY, ACTION)
@@ -180,7 +185,7 @@ def test_any_fitting_parts_learn_together(axes: dict) -> None:
 
 
 @pytest.mark.usefixtures("optimised")
-@pytest.mark.parametrize("axes", COMBINATIONS, ids=lambda axes: "-".join(part["kind"] for part in axes.values()))
+@pytest.mark.parametrize("axes", COMBINATIONS, ids=_name)
 def test_any_exported_program_is_the_policy_bit_for_bit(axes: dict) -> None:
     agent = Agent(small_recipe(**axes), STATE_ONLY, ACTION)
     state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))

@@ -21,7 +21,9 @@ F, D, B = 3, 2, 5
 def _recipe(**critic: Any) -> RecipeConfig:
     defaults = {"hidden": (16,), "discount": 0.9, "cql_samples": 4}
     improvement = ImprovementConfig(kind="bc" if critic.get("kind") == "none" else "gradient")
-    return RecipeConfig(name="test", critic=CriticConfig(**{**defaults, **critic}), improvement=improvement)
+    config = CriticConfig(**{**defaults, **critic})
+    reward = RewardConfig(kind="environment", success=config.value_max if config.head == "hl_gauss" else 1.0)
+    return RecipeConfig(name="test", critic=config, improvement=improvement, reward=reward)
 
 
 def _rows(key: int = 0, **changes: Any) -> Rows:
@@ -158,8 +160,8 @@ def test_targets_are_bounded_by_the_returns_that_the_rewards_allow(
     step: float, success: float, bounds: tuple[float, float]
 ) -> None:
     reward = RewardConfig(kind="environment", step=step, success=success)
-    np.testing.assert_allclose(td.return_bounds(CriticConfig(discount=0.9), reward), bounds, atol=1e-9)
     recipe = _recipe(bound_targets=True).model_copy(update={"reward": reward})
+    np.testing.assert_allclose(recipe.return_bounds, bounds, atol=1e-9)
     for extreme, bound in ((-1e4, bounds[0]), (1e4, bounds[1])):
         y = td.bellman_target(recipe, _rows(terminal=jnp.zeros(B)), jnp.full(B, extreme))
         np.testing.assert_allclose(y, bound, atol=1e-6)

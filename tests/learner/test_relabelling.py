@@ -15,7 +15,7 @@ from learner.replay.ring import Ring
 def _practise(recipe) -> Ring:
     """The policy for 5 transitions, a person for 4, the policy for 5."""
     ring = Ring(50, STATE_ONLY, ACTION)
-    labels = InterventionLabels(recipe, ring, demonstrations=0)
+    labels = InterventionLabels(recipe, ring)
     rng = np.random.default_rng(0)
     for number, (source, length) in enumerate(((Source.POLICY, 6), (Source.HUMAN, 5), (Source.POLICY, 6), (Source.POLICY, 2))):
         for step in segment(rng, STATE_ONLY, length, number=number, terminal=False):
@@ -33,10 +33,10 @@ def test_the_transition_before_a_take_over_costs_one_and_the_person_is_not_imita
 
 
 def test_corrections_weigh_half_and_what_led_to_them_next_to_nothing() -> None:
-    ring = _practise(small_recipe(data={"intervention_weights": True}))
+    ring = _practise(small_recipe(data={"intervention_weights": True, "demonstration_share": 0.0}))
     assert ring.weight[6] > ring.weight[11] > ring.weight[0]
     np.testing.assert_allclose(
-        ring.weight[6:10].sum() / ring.weight[[*range(5), *range(6, 10), *range(11, 16)]].sum(), 0.5, rtol=1e-5
+        ring.weight[6:10].sum() / ring.weight[[*range(5), *range(6, 10), *range(11, 16), 17]].sum(), 0.5, rtol=1e-5
     )
 
 

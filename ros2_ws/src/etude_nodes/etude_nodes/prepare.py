@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from etude.cli import clear_message
-from etude.config import REPOSITORY, RunConfig
+from etude.config import REPOSITORY, ConfigError, RunConfig
 from etude.run_folder import RunFolder, classifier_frames_store, data_root, demonstrations_store
 from etude.specs import digest
 from etude_nodes.process import EXIT_DONE, EXIT_REFUSED, open_run
@@ -36,12 +36,29 @@ def missing(config: RunConfig, folder: RunFolder) -> list[str]:
     todo = []
     if not (demonstrations_of(config) / "store.json").is_file():
         todo.append("demonstrations")
+    else:
+        _check_directions(config)
     if config.recipe.reward.kind == "classifier":
         if not (classifier_frames_store(config.task.name) / "store.json").is_file():
             todo.append("play")
         if not folder.classifier.is_dir():
             todo.append("classifier")
     return todo
+
+
+def _check_directions(config: RunConfig) -> None:
+    """Demonstrations may have been recorded for a recipe that practises one direction only. Raises ConfigError."""
+    from etude.episodes.store import EpisodeStore
+
+    with EpisodeStore.open(demonstrations_of(config), "r") as store:
+        shown = {info.phase for info in store.segments()}
+    absent = [direction for direction in config.recipe.directions if direction not in shown]
+    if shown and absent:
+        raise ConfigError(
+            f"the demonstrations in {demonstrations_of(config)} show no {' and no '.join(absent)} attempts, which recipe "
+            f"{config.recipe.name!r} practises: record them anew with `etude demo record --task {config.task.name} --observation "
+            f"{config.observation} --force`"
+        )
 
 
 def classifier_cache(config: RunConfig) -> Path:

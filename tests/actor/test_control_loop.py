@@ -11,7 +11,6 @@ import pytest
 from point_robot import PixelJudge, PointPolicy, PointRobot, point_config
 
 from actor.control_loop import ControlLoop
-from actor.help.timeout import Timeout
 from etude.config import ConfigError
 from etude.status import Mode
 from etude.step import UNKNOWN
@@ -287,14 +286,6 @@ def test_a_stuck_robot_asks_holds_and_goes_on_when_answered(bench):
     b.until(lambda: len(b.help) >= 2 and len(b.robot.actions) > moves).stop()
     assert not b.help[1].open and b.help[1].id == b.help[0].id and "Ada" in b.help[1].meanwhile
     assert b.robot.resets and b.loop.status().hard_resets >= 1
-
-
-def test_one_direction_s_successes_do_not_hide_that_the_other_is_stuck():
-    rule = Timeout(limit=3)
-    asked = [rule.after_attempt(phase, success) for phase, success in [("forward", True), ("backward", False)] * 3]
-    assert asked[:5] == [None] * 5 and "3 backward attempts" in asked[5]
-    rule.answered()
-    assert rule.after_attempt("backward", False) is None
 
 
 def test_a_lost_object_is_asked_about_at_once_and_ends_the_attempt_as_a_failure(bench):

@@ -1,0 +1,24 @@
+"""What is missing before a run starts: demonstrations of one direction only are not taken for both."""
+
+from __future__ import annotations
+
+import pytest
+
+from actor.commands import record_into
+from etude.config import ConfigError, load_run_config
+from etude.run_folder import RunFolder
+from etude_nodes.prepare import missing
+
+STATE = {"task": "slide", "robot": "sim_panda_fast", "observation": "state"}
+
+
+def test_demonstrations_of_one_direction_do_not_serve_a_recipe_that_practises_two(tmp_path) -> None:
+    out = tmp_path / "demos"
+    one = load_run_config({**STATE, "recipe": "sirius", "demonstrations": str(out)})
+    folder = RunFolder(tmp_path / "run")
+    assert missing(one, folder) == ["demonstrations"]
+    record_into(one, out, 1, seed=0)
+    assert missing(one, folder) == []
+    both = load_run_config({**STATE, "recipe": "rlpd_state", "demonstrations": str(out)})
+    with pytest.raises(ConfigError, match="no backward attempts"):
+        missing(both, folder)

@@ -1,0 +1,50 @@
+"""The run configuration: one pydantic tree, from YAML plus ``key=value`` overrides, saved resolved beside the run.
+
+`RunConfig` = task + robot + recipe (seven axes, see docs/architecture.md §2) + everything about this run. Unknown keys are errors
+that carry the key's path and the nearest known key. Units are in the names.
+"""
+
+from etude.config.loading import CONFIG_ROOT, REPOSITORY, build, load_run_config, read_named, read_yaml, save_config
+from etude.config.model import ConfigError, Model
+from etude.config.parts import DirectionConfig, RobotConfig, SafetyLimits, TaskConfig
+from etude.config.recipe import (
+    CriticConfig,
+    DataConfig,
+    EncoderConfig,
+    HelpConfig,
+    ImprovementConfig,
+    PolicyConfig,
+    RecipeConfig,
+    ResetConfig,
+    RewardConfig,
+)
+from etude.config.run import DashboardConfig, EvaluationConfig, PublishConfig, RunConfig
+
+__all__ = [
+    "CONFIG_ROOT",
+    "ConfigError",
+    "CriticConfig",
+    "DashboardConfig",
+    "DataConfig",
+    "DirectionConfig",
+    "EncoderConfig",
+    "EvaluationConfig",
+    "HelpConfig",
+    "ImprovementConfig",
+    "Model",
+    "PolicyConfig",
+    "PublishConfig",
+    "REPOSITORY",
+    "RecipeConfig",
+    "ResetConfig",
+    "RewardConfig",
+    "RobotConfig",
+    "RunConfig",
+    "SafetyLimits",
+    "TaskConfig",
+    "build",
+    "load_run_config",
+    "read_named",
+    "read_yaml",
+    "save_config",
+]

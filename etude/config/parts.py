@@ -1,0 +1,59 @@
+"""Robots and tasks. Units are in the names."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from etude.config.model import Model
+
+
+class SafetyLimits(Model):
+    """Limits of the safety filter (actor/safety.py). Base frame, metres, radians."""
+
+    workspace_min_m: tuple[float, float, float] | None = None
+    workspace_max_m: tuple[float, float, float] | None = None
+    max_translation_per_step_m: float = Field(0.05, gt=0)
+    max_rotation_per_step_rad: float = Field(0.3, gt=0)
+    max_reading_age_s: float = Field(0.3, gt=0, description="An older observation means hold.")
+
+
+class RobotConfig(Model):
+    name: str
+    kind: Literal["mujoco", "gymnasium"] = "mujoco"
+    environment_id: str | None = Field(None, description="Gymnasium id, for kind gymnasium.")
+    environment_options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of gymnasium.make.")
+    control_rate_hz: float = Field(10.0, gt=0)
+    pace: Literal["realtime", "learner", "free"] = Field(
+        "realtime",
+        description="realtime: hold the control rate. learner: simulation time runs as fast as the learner keeps its UTD ratio. "
+        "free: as fast as possible.",
+    )
+    safety: SafetyLimits = SafetyLimits()
+
+
+class DirectionConfig(Model):
+    """One direction (forward or backward) of a task pair."""
+
+    instruction: str
+    max_steps: int = Field(40, gt=0, description="Control steps after which the phase times out.")
+
+
+class TaskConfig(Model):
+    name: str
+    scene: str = Field("", description="simulation scene, e.g. drawer, relocate, peg, slide.")
+    forward: DirectionConfig
+    backward: DirectionConfig
+    cameras: tuple[str, ...] = ("front", "wrist")
+    image_size_px: int = Field(64, gt=0)
+    demonstrations_per_direction: int = Field(20, ge=0)
+    demonstration_starts: Literal["alternating", "random"] = Field(
+        "alternating",
+        description="alternating: every other demonstration begins where the other direction's ended; random: every one at a "
+        "random start.",
+    )
+    expert_noise: float = Field(0.3, ge=0, description="Scale of the scripted expert's action noise.")
+    options: dict[str, float] = Field(
+        default_factory=dict, description="Scene parameters; unknown ones are refused by the scene."
+    )

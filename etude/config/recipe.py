@@ -1,0 +1,226 @@
+"""A recipe: one choice per axis (docs/architecture.md §2), and which choices fit together. Units are in the names."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from etude.config.model import Model
+from etude.specs import PHASES
+
+
+class CriticConfig(Model):
+    kind: Literal["td", "cql", "cal_ql", "iql", "none"] = "td"
+    ensemble: int = Field(2, ge=1)
+    subset_min: int = Field(2, ge=1, description="Members whose minimum makes the target (REDQ).")
+    subset_with_replacement: bool = Field(False, description="Draw the subset with replacement, as PA-RL does.")
+    hidden: tuple[int, ...] = (256, 256)
+    layer_norm: bool = True
+    discount: float = Field(0.96, gt=0, lt=1)
+    tau: float = Field(0.005, gt=0, le=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    backup_entropy: bool = False
+    bound_targets: bool = Field(
+        False, description="Clip targets to the returns that the recipe's rewards allow; stops values from growing without end."
+    )
+    pessimistic_reward: float | None = Field(
+        None, le=0, description="PAINT: reward per step for ever after an irreversible state (R_min); None leaves targets alone."
+    )
+    head: Literal["scalar", "hl_gauss"] = Field(
+        "scalar", description="hl_gauss: a histogram of returns, trained by cross-entropy."
+    )
+    value_min: float = Field(-100.0, description="Lowest return of the histogram.")
+    value_max: float = Field(0.0, description="Highest return of the histogram.")
+    value_bins: int = Field(128, ge=2)
+    value_sigma_bins: float = Field(
+        0.75, gt=0, description="Width of the target's Gaussian in bins; 1.06 is what PA-RL's release computes (0.75 times √2)."
+    )
+    # cql and cal_ql only (specs: Cal-QL §1.1)
+    cql_weight: float = Field(1.0, ge=0)
+    cql_samples: int = Field(10, ge=1)
+    cql_importance_sampling: bool = True
+    cql_max_target_backup: bool = True
+    cql_temperature: float = Field(1.0, gt=0)
+    cql_lagrange_gap: float | None = None
+    # iql only
+    expectile: float = Field(0.7, gt=0, lt=1)
+
+
+class PolicyConfig(Model):
+    kind: Literal["gaussian", "diffusion", "flow", "autoregressive", "external"] = "gaussian"
+    hidden: tuple[int, ...] = (256, 256)
+    layer_norm: bool = True
+    learning_rate: float = Field(5e-4, gt=0)
+    average_rate: float = Field(
+        1.0, gt=0, le=1, description="Rate of the moving average of the parameters that acts; 1 acts with the newest ones."
+    )
+    # gaussian
+    log_std_min: float = -5.0
+    log_std_max: float = 0.7
+    cloning: Literal["squared_error", "log_likelihood"] = "squared_error"
+    # diffusion and flow
+    sampling_steps: int = Field(5, ge=1, description="Denoising steps (diffusion) or Euler steps (flow).")
+    width: int = Field(256, ge=8, description="Width of the residual blocks, or of the transformer.")
+    blocks: int = Field(3, ge=1, description="Residual blocks, or transformer layers.")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    # autoregressive
+    bins: int = Field(128, ge=2, description="Action tokens per dimension.")
+    heads: int = Field(8, ge=1)
+
+
+class ImprovementConfig(Model):
+    kind: Literal["gradient", "pa_rl", "awr", "bc"] = "gradient"
+    # gradient
+    initial_temperature: float = Field(0.01, gt=0)
+    learn_temperature: bool = True
+    target_entropy_per_dim: float = -0.5
+    q_reduction: Literal["mean", "min"] = "mean"
+    bc_weight: float = Field(0.0, ge=0, description="Weight of the behaviour-cloning term on demonstration rows.")
+    bc_schedule: Literal["constant", "annealed", "balanced"] = Field(
+        "constant",
+        description="annealed: (1 − λ)·L_RL + λ·L_BC, λ from bc_weight to bc_end_weight (MEDAL++); balanced: scaled to "
+        "the size of the other one (RoboFuME).",
+    )
+    bc_end_weight: float = Field(0.1, ge=0)
+    bc_anneal_start: int = Field(10_000, ge=0, description="Updates before λ begins to fall.")
+    bc_anneal_end: int = Field(50_000, ge=1, description="Updates after which λ stays.")
+    # pa_rl
+    candidates: int = Field(32, ge=1, description="Actions sampled from the policy.")
+    keep: int = Field(10, ge=1, description="Best of them that are improved.")
+    ascent_steps: int = Field(10, ge=0)
+    ascent_step_size: float = Field(3e-4, gt=0)
+    distil: Literal["softmax", "argmax"] = "softmax"
+    # awr
+    inverse_temperature: float = Field(3.0, ge=0, description="β: weights are exp(β · advantage).")
+    max_weight: float = Field(100.0, gt=0)
+
+
+class RewardConfig(Model):
+    kind: Literal["environment", "classifier", "intervention"] = "classifier"
+    success: float = 1.0
+    step: float = 0.0
+    success_is_terminal: bool = True
+    consecutive_frames: int = Field(2, ge=1, description="k consecutive frames above the threshold make a success (hysteresis).")
+    max_false_positive_rate: float = Field(0.01, gt=0, lt=1)
+
+
+class ResetConfig(Model):
+    kind: Literal["human", "backward_policy"] = Field(
+        "backward_policy", description="backward_policy: a second policy with the backward task's own reward (FBRL)."
+    )
+    wander_steps: int = Field(
+        0,
+        ge=0,
+        description="Between attempts the arm moves at random for up to so many steps, so that starts vary; not recorded.",
+    )
+
+
+class HelpConfig(Model):
+    kind: Literal["never", "timeout"] = "timeout"
+    timeouts_before_help: int = Field(
+        8, ge=1, description="Consecutive timed-out attempts of one direction after which a person is asked."
+    )
+    scripted_answer_delay_s: float | None = Field(
+        None,
+        ge=0,
+        description="In headless simulation a scripted helper resets the scene after this delay; every answer is counted.",
+    )
+
+
+class DataConfig(Model):
+    batch_size: int = Field(64, ge=2)
+    demonstration_share: float = Field(0.5, ge=0, le=1)
+    utd: float = Field(
+        4.0, gt=0, description="Gradient updates per environment step, an upper bound that the learner never exceeds."
+    )
+    min_online_steps: int = Field(100, ge=0, description="Online steps before updates start.")
+    replay_capacity_steps: int = Field(100_000, ge=100)
+    random_shift_px: int = Field(4, ge=0)
+    pretrain_bc_steps: int = Field(
+        1000,
+        ge=0,
+        description="Updates on the demonstrations before practice: policies by behaviour cloning, critics by their own loss.",
+    )
+    offline_steps: int = Field(
+        0, ge=0, description="Updates of the whole recipe on prior data, after cloning and before practice (offline → online)."
+    )
+    bootstrap_through_timeouts: bool = Field(
+        True,
+        description="false: for the critic the end of an attempt ends the task too (MEDAL), so failing is worth nothing.",
+    )
+    reset_optimisers: bool = Field(True, description="Fresh optimiser state when practice begins.")
+    success_share: float = Field(
+        0.0, ge=0, lt=1, description="Share of the rows that are drawn among transitions with the success reward (OOO)."
+    )
+    rnd_coefficient: float = Field(
+        0.0, ge=0, description="Weight of the random-network-distillation bonus while practising (OOO)."
+    )
+    intervention_weights: bool = Field(False, description="Weigh rows in supervised losses by who acted and when (Sirius).")
+
+
+class EncoderConfig(Model):
+    kind: Literal["patch", "conv"] = "patch"
+    features: int = Field(128, gt=0, description="Output features of all cameras together.")
+    patch_px: int = Field(8, gt=0)
+
+
+class RecipeConfig(Model):
+    name: str
+    summary: str = Field("", description="What it does, in a sentence.")
+    paper: str = Field("", description="Where it was published.")
+    critic: CriticConfig = CriticConfig()
+    policy: PolicyConfig = PolicyConfig()
+    improvement: ImprovementConfig = ImprovementConfig()
+    reward: RewardConfig = RewardConfig()
+    reset: ResetConfig = ResetConfig()
+    help: HelpConfig = HelpConfig()
+    data: DataConfig = DataConfig()
+    encoder: EncoderConfig = EncoderConfig()
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The directions of practice that have a policy of their own."""
+        return PHASES if self.reset.kind == "backward_policy" else PHASES[:1]
+
+    @property
+    def return_bounds(self) -> tuple[float, float]:
+        """Lowest and highest discounted return that rewards of `reward.step` per step and `reward.success` once can make."""
+        reward, horizon = self.reward, 1.0 / (1.0 - self.critic.discount)
+        for_ever = reward.step * horizon
+        success = reward.success if reward.success_is_terminal else reward.success * horizon
+        return min(for_ever, reward.step, success), max(for_ever, success)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "RecipeConfig":
+        """Combinations that cannot work, refused with the reason."""
+        critic, policy, improvement = self.critic, self.policy.kind, self.improvement
+        if critic.subset_min > critic.ensemble and not critic.subset_with_replacement:
+            raise ValueError(f"critic.subset_min is {critic.subset_min} but critic.ensemble has only {critic.ensemble} members")
+        if critic.kind == "none" and improvement.kind != "bc":
+            raise ValueError(
+                f"improvement.kind {improvement.kind!r} asks a critic, and critic.kind is 'none': use bc, or a critic"
+            )
+        if improvement.kind == "gradient" and policy != "gaussian":
+            raise ValueError(
+                f"improvement.kind 'gradient' differentiates the action's log density, which a {policy} policy lacks: use "
+                "pa_rl or awr"
+            )
+        if policy != "gaussian" and critic.kind in ("cql", "cal_ql") and critic.cql_importance_sampling:
+            raise ValueError(
+                f"critic.cql_importance_sampling needs log densities, which a {policy} policy does not have: set it to false"
+            )
+        if improvement.kind == "pa_rl" and critic.kind in ("cql", "cal_ql") and critic.cql_importance_sampling:
+            raise ValueError("improved actions (pa_rl) have no log density: set critic.cql_importance_sampling to false")
+        if critic.backup_entropy and (policy != "gaussian" or improvement.kind != "gradient"):
+            raise ValueError("critic.backup_entropy needs the entropy of a gaussian policy improved by gradient: set it to false")
+        if improvement.keep > improvement.candidates:
+            raise ValueError(f"improvement.keep is {improvement.keep}, more than the {improvement.candidates} candidates")
+        if critic.head == "hl_gauss":
+            lowest, highest = self.return_bounds
+            if not critic.value_min < critic.value_max or lowest < critic.value_min or highest > critic.value_max:
+                raise ValueError(
+                    f"critic.value_min {critic.value_min:g} and critic.value_max {critic.value_max:g} do not hold the returns "
+                    f"that the rewards allow, {lowest:g} to {highest:g}: set them to these, or use critic.head scalar"
+                )
+        return self

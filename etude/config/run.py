@@ -1,0 +1,59 @@
+"""A run: task + robot + recipe, and everything about this one run. Units are in the names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from etude.config.model import Model
+from etude.config.parts import RobotConfig, TaskConfig
+from etude.config.recipe import RecipeConfig
+
+
+class EvaluationConfig(Model):
+    episodes: int = Field(50, ge=0, description="Evaluation episodes before and after practice, each from a random start.")
+    interval_s: float = Field(90.0, gt=0, description="Seconds of practice between the short evaluations of the learning curve.")
+    interval_episodes: int = Field(20, ge=0, description="0 switches the short evaluations off.")
+
+
+class DashboardConfig(Model):
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = Field(8420, ge=0, le=65535, description="0 picks a free port.")
+
+
+class PublishConfig(Model):
+    weights_interval_s: float = Field(2.0, gt=0)
+    chunk_bytes: int = Field(512 * 1024, ge=1024)
+    checkpoint_interval_s: float = Field(60.0, gt=0)
+
+
+class RunConfig(Model):
+    name: str = "practice"
+    task: TaskConfig
+    robot: RobotConfig
+    recipe: RecipeConfig
+    observation: Literal["pixels", "state"] = "pixels"
+    seed: int = Field(0, ge=0)
+    minutes: float | None = Field(
+        None, gt=0, description="Practice ends and is evaluated after this time; None runs until stopped."
+    )
+    headless: bool = False
+    demonstrations: Path | None = Field(
+        None, description="Episode store of the demonstrations; None: the task's own, recorded when missing."
+    )
+    robot_namespace: str = Field("robot", pattern=r"^[a-z][a-z0-9_]*$")
+    evaluation: EvaluationConfig = EvaluationConfig()
+    dashboard: DashboardConfig = DashboardConfig()
+    publish: PublishConfig = PublishConfig()
+
+    @model_validator(mode="after")
+    def _state_has_no_classifier(self) -> "RunConfig":
+        if self.observation == "state" and self.recipe.reward.kind == "classifier":
+            raise ValueError(
+                "recipe.reward.kind is 'classifier' but observation is 'state' (no images): use "
+                "observation=pixels or recipe.reward.kind=environment"
+            )
+        return self

@@ -89,7 +89,7 @@ proof-tasks: build ## Slow proof: the other task pairs reach theirs.
 	@exec .venv/bin/python tools/prove.py tasks $(ARGS)
 
 .PHONY: proof-learner
-proof-learner: build ## Slow proof (hours): recipes compared from offline to online, three seeds each.
+proof-learner: build .make/bench-env ## Slow proof (hours): recipes compared from offline to online, three seeds each.
 	@exec .venv/bin/python tools/prove_learner.py --resume $(ARGS)
 
 .PHONY: screenshots
@@ -105,7 +105,7 @@ build: .make/system $(VENV_STAMP) $(BUILD_STAMP) ## Set up only: system check, .
 
 .PHONY: clean
 clean: ## Remove what make built (.venv, interfaces, caches); runs and demonstrations stay.
-	rm -rf .venv .make ros2_ws/build ros2_ws/install ros2_ws/log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-bench .make ros2_ws/build ros2_ws/install ros2_ws/log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 .make/system: tools/check_system.sh tools/find_python.sh
 	@mkdir -p .make
@@ -114,6 +114,10 @@ clean: ## Remove what make built (.venv, interfaces, caches); runs and demonstra
 
 $(VENV_STAMP): requirements/base.txt requirements/ros-jazzy.txt pyproject.toml tools/make_venv.sh | .make/system
 	@tools/make_venv.sh requirements/base.txt
+	@touch $@
+
+.make/bench-env: tools/make_bench_env.sh pyproject.toml $(VENV_STAMP)
+	@tools/make_bench_env.sh
 	@touch $@
 
 $(DEV_STAMP): requirements/dev.txt $(VENV_STAMP)

@@ -11,7 +11,6 @@ Exit status 1 when one is missed or a run fails.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -28,6 +27,8 @@ from etude.config import REPOSITORY, RunConfig, load_run_config
 
 RESULTS = REPOSITORY / "docs" / "results"
 EARL_PLACES = (REPOSITORY / "data" / "earl_tabletop", REPOSITORY.parent / "shared" / "data" / "earl_tabletop")
+BENCH_PYTHON = REPOSITORY / ".venv-bench" / "bin" / "python"
+"""Meta-World needs a MuJoCo of its own (tools/make_bench_env.sh)."""
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 DEMONSTRATION_SEED = 0
 """All recipes and seeds learn from the same demonstrations."""
@@ -245,9 +246,13 @@ def chosen(only: Sequence[str], seeds: Sequence[int]) -> list[Run]:
 
 def missing_package(suite: str) -> str | None:
     """Why `suite` cannot run here, or None."""
-    if SUITES[suite].task.startswith("metaworld") and importlib.util.find_spec("metaworld") is None:
-        return f"{suite} is skipped: Meta-World is not installed (extra 'bench', in an environment of its own)"
+    if needs_metaworld(suite) and not BENCH_PYTHON.is_file():
+        return f"{suite} is skipped: Meta-World is not installed; tools/make_bench_env.sh installs it into .venv-bench"
     return None
+
+
+def needs_metaworld(suite: str) -> bool:
+    return SUITES[suite].task.startswith("metaworld")
 
 
 def run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Row | None]]:
@@ -279,7 +284,8 @@ def _start(run: Run, out: Path, core: int | None) -> subprocess.Popen:
     flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
     core_text = "-" if core is None else str(core)
-    command = [sys.executable, __file__, "--worker", *map(str, run.key), str(out), core_text]
+    python = str(BENCH_PYTHON) if needs_metaworld(run.suite) else sys.executable
+    command = [python, __file__, "--worker", *map(str, run.key), str(out), core_text]
     return subprocess.Popen(command, env=environment)
 
 

@@ -172,7 +172,7 @@ def test_results_are_written_with_a_plot_of_every_suite(tmp_path, monkeypatch):
 
 def test_a_suite_without_its_package_is_skipped_with_a_sentence(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(proof, "RESULTS", tmp_path)
-    monkeypatch.setattr(proof.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(proof, "BENCH_PYTHON", Path("no/such/python"))
     assert proof.main(["--only", "drawer_close"]) == 0
     assert "Meta-World is not installed" in capsys.readouterr().out
 

@@ -105,11 +105,9 @@ class Agent:
         return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
 
     def begin_practice(self, state: AgentState) -> AgentState:
-        """The switch from prior data to practice: the policy's average begins anew, and the update counter that schedules read;
-        optimiser state is fresh unless the recipe keeps it. Parameters stay."""
-        state = dataclasses.replace(
-            state, policy_average=jax.tree.map(jnp.copy, state.policy), updates=jnp.zeros_like(state.updates)
-        )
+        """The switch from prior data to practice: the update counter that schedules read begins anew, and optimiser state unless
+        the recipe keeps it. Parameters stay."""
+        state = dataclasses.replace(state, updates=jnp.zeros_like(state.updates))
         if not self.recipe.data.reset_optimisers:
             return state
         return dataclasses.replace(
@@ -169,22 +167,22 @@ class Agent:
         (encoder, critic), critic_optimiser = _apply(
             self.critic_optimiser, gradients[:2], state.critic_optimiser, (state.encoder, state.critic)
         )
-        policy, policy_optimiser = state.policy, state.policy_optimiser
-        if stage != "offline" or self.improvement.LEARNS_OFFLINE:
+        policy, average, policy_optimiser = state.policy, state.policy_average, state.policy_optimiser
+        if stage != "offline" or self._policy_learns_offline:
             policy, policy_optimiser = _apply(self.policy_optimiser, gradients[2], policy_optimiser, policy)
+            average = _towards(average, policy, self._average_rate(state.updates, stage))
         log_temperature, temperature_optimiser = state.log_temperature, state.temperature_optimiser
         if stage != "clone":
             log_temperature, temperature_optimiser = _apply(
                 self.temperature_optimiser, gradients[3], temperature_optimiser, log_temperature
             )
-        tau, rate = self.recipe.critic.tau, self.recipe.policy.average_rate
         state = dataclasses.replace(
             state,
             encoder=encoder,
             critic=critic,
-            target_critic=_towards(state.target_critic, critic, tau),
+            target_critic=_towards(state.target_critic, critic, self.recipe.critic.tau),
             policy=policy,
-            policy_average=_towards(state.policy_average, policy, rate),
+            policy_average=average,
             log_temperature=log_temperature,
             novelty=novelty,
             critic_optimiser=critic_optimiser,
@@ -218,14 +216,15 @@ class Agent:
             return jax.lax.stop_gradient(self.improvement.propose(improver, average, jax.lax.stop_gradient(features), key, n))
 
         critic_loss, metrics = self.critic.loss(recipe, critic, target_critic, rows, propose, critic_key)
-        if stage == "clone":
+        if stage == "offline" and not self._policy_learns_offline:
+            return critic_loss, metrics
+        if stage != "clone":
+            rows = rows._replace(z=jax.lax.stop_gradient(rows.z))
+        if stage == "clone" or (stage == "offline" and not self.improvement.LEARNS_OFFLINE):
             per_row = self.policy.supervised_loss(recipe, policy, rows.z, rows.action, policy_key)
             weight = rows.demonstration * rows.weight
             bc_loss = (weight * per_row).sum() / jnp.maximum(weight.sum(), 1.0)
             return critic_loss + bc_loss, metrics | {"policy/bc_loss": bc_loss}
-        if stage == "offline" and not self.improvement.LEARNS_OFFLINE:
-            return critic_loss, metrics
-        rows = rows._replace(z=jax.lax.stop_gradient(rows.z))
 
         def advantage(key: jax.Array) -> jax.Array:
             return jax.lax.stop_gradient(self.critic.advantage(recipe, frozen, target_critic, rows, propose, key))
@@ -234,6 +233,18 @@ class Agent:
             improver, policy, average, rows, log_temperature, advantage, step, policy_key
         )
         return critic_loss + policy_loss, metrics | policy_metrics
+
+    @property
+    def _policy_learns_offline(self) -> bool:
+        """Policies that rest while offline (PA-RL) go on cloning where cameras make the encoder move under them."""
+        return self.improvement.LEARNS_OFFLINE or bool(self.observation_spec.cameras)
+
+    def _average_rate(self, updates: jax.Array, stage: Stage) -> jax.Array | float:
+        """Rate of the moving average; larger in the first updates of all, so that it soon forgets the random start."""
+        rate = self.recipe.policy.average_rate
+        data = self.recipe.data
+        first = "clone" if data.pretrain_bc_steps else "offline" if data.offline_steps else "online"
+        return jnp.maximum(rate, 1.0 / (1.0 + updates / 10.0)) if stage == first else rate
 
     def _improver(self, critic: Params) -> Improver:
         return Improver(

@@ -83,19 +83,35 @@ def test_a_block_is_the_same_as_its_updates_one_by_one() -> None:
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
 
 
-def test_the_moving_average_acts_and_begins_anew_with_practice() -> None:
+def test_the_moving_average_acts_and_soon_forgets_the_random_start() -> None:
     recipe = small_recipe()
-    recipe = recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"average_rate": 0.25})})
+    data = recipe.data.model_copy(update={"pretrain_bc_steps": 8})
+    recipe = recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"average_rate": 0.25}), "data": data})
     agent = Agent(recipe, STATE_ONLY, ACTION)
-    before = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
-    after, _ = jax.jit(agent.update)(before, random_batch(np.random.default_rng(0), STATE_ONLY, 4))
-    for old, new, average in zip(*(jax.tree.leaves(x) for x in (before.policy, after.policy, after.policy_average)), strict=True):
-        np.testing.assert_allclose(average, 0.75 * old + 0.25 * new, rtol=1e-5, atol=1e-7)
-    assert agent.policy_parameters(after)["policy"] is after.policy_average
-    begun = agent.begin_practice(after)
-    assert all(
-        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(begun.policy_average), jax.tree.leaves(after.policy), strict=True)
-    )
+    state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
+    batch = random_batch(np.random.default_rng(0), STATE_ONLY, 4)
+    for stage, counted, rate in (("clone", 0, 1.0), ("clone", 10, 0.5), ("clone", 1000, 0.25), ("online", 0, 0.25)):
+        before = dataclasses.replace(state, updates=jnp.asarray(counted, jnp.int32))
+        state, _ = jax.jit(agent.update, static_argnames="stage")(before, batch, stage=stage)
+        leaves = zip(*(jax.tree.leaves(x) for x in (before.policy_average, state.policy, state.policy_average)), strict=True)
+        for old, new, average in leaves:
+            np.testing.assert_allclose(average, (1 - rate) * old + rate * new, rtol=1e-4, atol=1e-6)
+    assert agent.policy_parameters(state)["policy"] is state.policy_average
+    assert agent.begin_practice(state).policy_average is state.policy_average
+
+
+def test_a_policy_that_rests_offline_rests_with_its_average_but_follows_a_moving_encoder() -> None:
+    improvement = {"kind": "pa_rl", "candidates": 2, "keep": 1, "ascent_steps": 0}
+    recipe = small_recipe(improvement=improvement)
+    for spec, rests in ((STATE_ONLY, True), (OBSERVATION, False)):
+        agent = Agent(recipe, spec, ACTION)
+        state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
+        state = dataclasses.replace(state, policy_average=jax.tree.map(lambda leaf: leaf + 1.0, state.policy))
+        batch = random_batch(np.random.default_rng(0), spec, 4)
+        after, _ = jax.jit(agent.update, static_argnames="stage")(state, batch, stage="offline")
+        for old, new in ((state.policy, after.policy), (state.policy_average, after.policy_average)):
+            same = [np.array_equal(a, b) for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)]
+            assert all(same) if rests else not all(same)
 
 
 def test_behaviour_cloning_fits_the_demonstrations() -> None:

@@ -36,6 +36,7 @@ from learner.replay.ring import Ring
 
 PHASE = "forward"
 """Episodic runs are reset to the start of this direction; the other one is not practised."""
+FINAL_EVALUATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ class Outcome:
 
     @property
     def final(self) -> float:
-        return self.curve[-1][1]
+        """Mean of the last three evaluations of practice; one evaluation of so few episodes says little."""
+        scores = [score for _, score in self.curve[1:]][-FINAL_EVALUATIONS:] or [self.offline]
+        return round(sum(scores) / len(scores), 4)
 
     def updates_per_s(self) -> dict[str, float]:
         """By stage, compilation included."""

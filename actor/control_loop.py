@@ -107,8 +107,7 @@ class ControlLoop:
         self._helper = ScriptedHelper.from_config(config, robot.advances_on_act)
         self._progress, self._state, self._help = recall(resume_from, practice.PracticeState(reset=config.recipe.reset.kind))
         self._stop_asked = self._state.stopped
-        self._pacer, self._meter = Pacer(config.robot.control_rate_hz), RateMeter()
-        self._viewfinder = Viewfinder()
+        self._pacer, self._meter, self._viewfinder = Pacer(config.robot.control_rate_hz), RateMeter(), Viewfinder()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._evaluations: deque[tuple[int, str]] = deque()
         self._next_interval_s = self._progress.practice_time_s + config.evaluation.interval_s
@@ -276,6 +275,7 @@ class ControlLoop:
 
     def _open(self, reading: Reading, phase: str, armed: bool) -> None:
         self._scorer.start(armed)
+        self._policy.begin()
         self._recorder.begin(reading, self._scorer.score(reading, phase), phase, self._scorer.name)
 
     def _observe(self, reading: Reading) -> None:

@@ -26,6 +26,8 @@ class EvaluationError(RuntimeError):
 class ActingPolicy(Protocol):
     """What evaluation needs of a policy (`actor.policy_runner.PolicyRunner` has it)."""
 
+    def begin(self) -> None: ...
+
     def act(self, observation: Observation, phase: str, explore: bool) -> np.ndarray: ...
 
 
@@ -105,12 +107,15 @@ def _episode(
     reading = robot.read()
     if truth_of(reading, phase) == UNKNOWN:
         raise EvaluationError(f"this robot reports no ground truth for phase {phase!r}, so that success cannot be counted")
+    policy.begin()
     previous: np.ndarray | None = None
     for step in range(max_steps):
         if should_stop is not None and should_stop():
             return None, False
         now_s = reading_clock(robot, reading)
         blind = reading_problems(reading, limits, now_s, robot.observation_spec)
+        if blind:
+            policy.begin()  # it holds still instead: what was planned before does not continue from here
         proposed = robot.action_spec.zeros() if blind else policy.act(reading.observation, phase, False)
         previous, _ = filter_action(
             proposed,

@@ -17,6 +17,7 @@ import jax
 import jax.export
 import numpy as np
 
+from actor.chunks import ChunkPlayer
 from etude.policy_file import PolicyFileError, PolicyProgram, PolicyWeights
 from etude.specs import PHASES, ActionSpec, Observation, ObservationSpec, SpecError, specs_from_json
 
@@ -48,7 +49,7 @@ class _Flight:
 
 
 class PolicyRunner:
-    """`load_program` and `load_weights` from any thread, in any order; `act` from the control loop.
+    """`load_program` and `load_weights` from any thread, in any order; `begin` and `act` from the control loop.
 
     Attributes of the policy that is flying: `ready`, `version` (0 before), `weight_age_s` (infinite before).
     """
@@ -60,6 +61,7 @@ class PolicyRunner:
         self._loading = threading.Lock()
         self._compiled: _Compiled | None = None
         self._flight: _Flight | None = None
+        self._chunks = ChunkPlayer()
         self._waiting: bytes | None = None
         self._loaded_s = float("-inf")
 
@@ -108,8 +110,15 @@ class PolicyRunner:
         with self._loading:
             self._load_weights(data)
 
+    def begin(self) -> None:
+        """An attempt begins: the next action is planned from what is seen then."""
+        self._chunks.begin()
+
     def act(self, observation: Observation, phase: str, explore: bool) -> np.ndarray:
         """The policy's action, float32 ``(action_dim,)`` in [-1, 1]. With `explore` false it is deterministic.
+
+        A program that plans a chunk of actions is asked once per chunk, and anew after `begin`, in another phase, and with newer
+        weights (`actor.chunks`).
 
         Raises:
             PolicyNotReady: no program or no weights yet.
@@ -117,10 +126,14 @@ class PolicyRunner:
         flight = self._flight
         if flight is None:
             raise PolicyNotReady("the policy has no program or no weights yet: wait for the learner")
-        inputs: dict[str, np.ndarray] = {key: observation[key] for key in flight.compiled.observation_spec.shapes()}
-        inputs["phase"] = _ONE_HOT[phase]
-        key = np.array([self._seed, next(self._counter) & 0xFFFFFFFF], np.uint32)
-        return np.asarray(flight.compiled.call(flight.parameters, inputs, key, np.float32(explore)))
+
+        def plan() -> np.ndarray:
+            inputs: dict[str, np.ndarray] = {key: observation[key] for key in flight.compiled.observation_spec.shapes()}
+            inputs["phase"] = _ONE_HOT[phase]
+            key = np.array([self._seed, next(self._counter) & 0xFFFFFFFF], np.uint32)
+            return np.asarray(flight.compiled.call(flight.parameters, inputs, key, np.float32(explore)))
+
+        return self._chunks.next((flight.run_id, flight.version, phase, explore), plan)
 
     def _load_weights(self, data: bytes) -> None:
         try:
@@ -162,9 +175,10 @@ def _compile(program: PolicyProgram) -> _Compiled:
         raise PolicyRefused(
             f"the policy program {program.digest[:12]} does not compile here: {type(error).__name__}: {first_line}"
         ) from error
-    if action.shape != (action_spec.dim,) or action.dtype != np.float32:
+    if action.ndim not in (1, 2) or not action.size or action.shape[-1] != action_spec.dim or action.dtype != np.float32:
         raise PolicyRefused(
-            f"the policy program gives {action.dtype}{action.shape}, its specification says float32({action_spec.dim},)"
+            f"the policy program gives {action.dtype}{action.shape}, its specification says float32({action_spec.dim},), or with "
+            f"action chunks float32(h, {action_spec.dim})"
         )
     return _Compiled(program, observation_spec, action_spec, call)
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from actor.chunks import ChunkPlayer
 from actor.demonstrations import instructions, max_steps
 from actor.evaluation import evaluate, reading_clock
 from actor.robots import make_robot
@@ -85,18 +86,27 @@ class Actor:
         self._keys = agent.observation_spec.shapes()
         self._key = jax.random.key_data(jax.random.key(seed))
         self._count = 0
+        self._chunks = ChunkPlayer()
 
         def act(parameters: Any, observation: Observation, key: jax.Array, count: jax.Array, explore: jax.Array) -> jax.Array:
             return agent.act(parameters, observation, jax.random.fold_in(key, count), explore)
 
         self._act = jax.jit(act)
 
+    def begin(self) -> None:
+        """An episode begins; parameters are replaced before it only."""
+        self._chunks.begin()
+
     def act(self, observation: Observation, phase: str, explore: bool) -> np.ndarray:
-        """Action float32 ``(d,)``; every call draws with a key of its own."""
-        self._count += 1
-        direction = np.eye(len(PHASES), dtype=np.float32)[PHASES.index(phase)]
-        inputs = {name: observation[name] for name in self._keys} | {"phase": direction}
-        return np.asarray(self._act(self.parameters, inputs, self._key, np.int32(self._count), np.float32(explore)))
+        """Action float32 ``(d,)``; the policy is asked once per action chunk, every time with a key of its own."""
+
+        def plan() -> np.ndarray:
+            self._count += 1
+            direction = np.eye(len(PHASES), dtype=np.float32)[PHASES.index(phase)]
+            inputs = {name: observation[name] for name in self._keys} | {"phase": direction}
+            return np.asarray(self._act(self.parameters, inputs, self._key, np.int32(self._count), np.float32(explore)))
+
+        return self._chunks.next((phase, explore), plan)
 
 
 def offline_to_online(config: RunConfig, demonstrations: Path, budget: Budget, say: Callable[[str], None]) -> Outcome:
@@ -117,21 +127,22 @@ def _run(
 ) -> Outcome:
     recipe = config.recipe
     prior = load_demonstrations(demonstrations, recipe, robot.observation_spec, robot.action_spec)
-    online = Ring(recipe.data.replay_capacity_steps, robot.observation_spec, robot.action_spec)
+    online = Ring(recipe.data.replay_capacity_steps, robot.observation_spec, robot.action_spec, recipe.policy.chunk)
     agent = Agent(recipe, robot.observation_spec, robot.action_spec)
     mean, std = state_statistics(prior)
     state = agent.init(jax.random.key_data(jax.random.key(config.seed)), mean, std)
-    sampler = BatchSampler(recipe.data, recipe.directions, prior, online, config.seed)
+    sampler = BatchSampler(recipe, prior, online, config.seed)
     outcome = Outcome()
     clock = _Clock(outcome)
     actor = Actor(agent, agent.policy_parameters(state), config.seed)
 
     total = pretraining.total_updates(recipe, prior)
     values: dict[str, jax.Array] = {}
+    length = pretraining.block(recipe)
     for trained in pretrain(agent, state, sampler, 0, total):
         state = trained.state
-        clock.lap(pretraining.stage(recipe, trained.done - pretraining.BLOCK), pretraining.BLOCK, trained.metrics)
-        if trained.done % 500 < pretraining.BLOCK:
+        clock.lap(pretraining.stage(recipe, trained.done - length), length, trained.metrics)
+        if trained.done % 500 < length:
             say(f"{trained.done} of {total} updates offline, {_losses(trained.metrics)}")
     state = agent.begin_practice(state)
     outcome.offline = _evaluate(config, budget, stage, actor, agent, state, clock)
@@ -152,10 +163,10 @@ def _run(
         outcome.practice.append((steps, int(success)))
         if steps >= recipe.data.min_online_steps:
             owed += taken * recipe.data.utd
-        while owed >= pretraining.BLOCK:
-            owed -= pretraining.BLOCK
-            state, values = block(state, jax.tree.map(jnp.asarray, sampler.sample(pretraining.BLOCK)))
-            clock.lap("online", pretraining.BLOCK, values)
+        while owed >= length:
+            owed -= length
+            state, values = block(state, jax.tree.map(jnp.asarray, sampler.sample(length)))
+            clock.lap("online", length, values)
         if steps >= next_evaluation or steps >= budget.online_steps:
             score = _evaluate(config, budget, stage, actor, agent, state, clock)
             outcome.curve.append((steps, score))
@@ -196,6 +207,7 @@ class _Collector:
         reading = robot.read()
         self._steps.clear()
         self._recorder.begin(reading, scorer.score(reading, PHASE), PHASE, scorer.name)
+        self._actor.begin()
         executed: np.ndarray | None = None
         count, time_limit = 0, max_steps(self._config)[PHASE]
         while True:

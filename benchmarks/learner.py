@@ -207,7 +207,7 @@ def _improver(agent: Agent, critic: Params) -> Improver:
     def values(features: jax.Array, action: jax.Array) -> Any:
         return agent.critic.values(agent.recipe, critic, features, action)
 
-    return Improver(agent.recipe, agent.policy, values, agent.action_spec.dim)  # type: ignore[arg-type]
+    return Improver(agent.recipe, agent.policy, values, agent.action_dim)  # type: ignore[arg-type]
 
 
 def _proposing(agent: Agent, critic: Params, average: Params) -> Propose:
@@ -294,8 +294,8 @@ def random_state(agent: Agent) -> AgentState:
 def random_batches(agent: Agent, updates: int) -> Batch:
     """`updates` batches of random numbers on the device, leaves ``(K, 1, B, …)``."""
     rng = np.random.default_rng(0)
-    ring = Ring(2, agent.observation_spec, agent.action_spec)
-    batch = BatchSampler(agent.recipe.data, agent.directions, ring, ring, 0).example(updates)
+    ring = Ring(2, agent.observation_spec, agent.action_spec, agent.recipe.policy.chunk)
+    batch = BatchSampler(agent.recipe, ring, ring, 0).example(updates)
 
     def fill(leaf: np.ndarray) -> jax.Array:
         if leaf.dtype == np.uint8:

@@ -1,7 +1,7 @@
 """What the runs of tools/prove_learner.py mean: dips, means over seeds, requirements, a Markdown table, plots of every seed.
 
-A row is what one run left in docs/results/proof-learner.json: ``suite, recipe, seed, offline, final, dip, curve, …``; `final` is the mean of the
-last three evaluations.
+A row is what one run left in docs/results/proof-learner.json: ``suite, recipe, seed, offline, final, dip, curve, …``; `final`
+is the mean of the last three evaluations.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def replay() -> Iterator[Result]:
         size = sum(file.stat().st_size for file in Path(name).rglob("*") if file.is_file())
     yield Result("replay_mb_per_10k_steps_disk", size / 1e6 * 10_000 / STEPS, "MB", {**settings, "segment_steps": SEGMENT})
     data = config.recipe.data
-    sampler = BatchSampler(data, PHASES, ring, ring, 0)
+    sampler = BatchSampler(config.recipe, ring, ring, 0)
     seconds = _seconds(lambda: sampler.sample(4), 2.0)
     settings = {"batch_size": data.batch_size, "random_shift_px": data.random_shift_px, "cameras": "2x64x64x3 uint8"}
     yield Result("replay_samples_per_s", 4 * data.batch_size / seconds, "transitions/s", settings)
@@ -152,7 +152,7 @@ def _time_updates(config: RunConfig, spec: ObservationSpec, count: int = 4) -> t
     agent = Agent(config.recipe, spec, ACTION)
     rng = np.random.default_rng(0)
     ring = Ring(10, spec, ACTION)
-    batch = BatchSampler(config.recipe.data, config.recipe.directions, ring, ring, 0).example(count)
+    batch = BatchSampler(config.recipe, ring, ring, 0).example(count)
     batch = jax.tree.map(
         lambda a: jnp.asarray(
             rng.integers(0, 255, a.shape).astype(a.dtype) if a.dtype == np.uint8 else rng.uniform(-1, 1, a.shape).astype(a.dtype)

@@ -36,7 +36,8 @@ class PolicyFileError(ValueError):
 class PolicyProgram:
     """An exported inference function.
 
-    ``program(params, observation, key, explore) -> float32 (action_dim,)`` in [-1, 1], where `params` has the leaves of
+    ``program(params, observation, key, explore) -> float32 (action_dim,)`` in [-1, 1], or the next h actions ``(h, action_dim)``
+    of a policy that plans chunks, where `params` has the leaves of
     `parameters`, `observation` the unbatched arrays of the ObservationSpec plus ``phase`` (float32 one-hot ``(2,)``), `key` is
     uint32 ``(2,)`` and `explore` a float32 scalar (0 deterministic, 1 sampling).
 

@@ -74,6 +74,8 @@ def train_offline(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"\nstopped and kept; go on with: etude train offline --resume {folder.root}")
         return 130
+    if practice is not None:
+        (folder.root / PRACTICE_OF).write_text(f"{practice}\n{FINISHED}\n", encoding="utf-8")
     print(
         f"trained: {folder.root}\n  etude evaluate --policy {folder.policy}\n"
         f"  etude practice run --from {folder.root} --config {folder.config}"
@@ -118,7 +120,7 @@ def _begun(arguments: argparse.Namespace) -> tuple[RunFolder, RunConfig, Path | 
     folder.create()
     save_config(config, folder.config)
     if practice is not None:
-        (folder.root / PRACTICE_OF).write_text(str(practice), encoding="utf-8")
+        (folder.root / PRACTICE_OF).write_text(f"{practice}\n", encoding="utf-8")
     return folder, config, practice
 
 
@@ -127,12 +129,28 @@ def _resumed(arguments: argparse.Namespace) -> tuple[RunFolder, RunConfig, Path 
     if arguments.overrides:
         raise ConfigError("--resume goes on with the configuration saved in the run folder; overrides are not possible")
     note = folder.root / PRACTICE_OF
-    practice = Path(note.read_text(encoding="utf-8")) if note.exists() else None
+    practice = Path(note.read_text(encoding="utf-8").splitlines()[0]) if note.exists() else None
     return folder, build(RunConfig, read_yaml(folder.config), str(folder.config)), practice
 
 
 PRACTICE_OF = "practice_of.txt"
-"""In the run folder of offline retraining: the episode store that was learnt from."""
+"""In the run folder of offline retraining: the episode store that was learnt from, and a second line when it has ended."""
+FINISHED = "finished"
+
+
+def refuse_unfinished_retraining(folder: RunFolder) -> None:
+    """A practice run that begins from `folder` does the updates that are missing there, but on demonstrations alone: offline
+    retraining on another run's steps must have ended.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    note = folder.root / PRACTICE_OF
+    if note.exists() and FINISHED not in note.read_text(encoding="utf-8").splitlines()[1:]:
+        raise ConfigError(
+            f"{folder.root} is an offline retraining that has not ended, and practice has not the steps that it learns from: "
+            f"finish it with `etude train offline --resume {folder.root}`, then practise from it"
+        )
 
 
 def _say(progress: "Progress") -> None:

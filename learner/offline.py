@@ -76,7 +76,7 @@ def train(
     specs = EpisodeStore.open(demonstrations, "r")
     observation_spec, action_spec = specs.observation_spec, specs.action_spec
     prior = load_demonstrations(demonstrations, recipe, observation_spec, action_spec)
-    practised = Ring(recipe.data.replay_capacity_steps, observation_spec, action_spec)
+    practised = Ring(recipe.data.replay_capacity_steps, observation_spec, action_spec, recipe.policy.chunk)
     if practice is not None:
         add_practice(practised, EpisodeStore.open(practice, "r"), recipe, InterventionLabels(recipe, practised))
     total = pretraining.total_updates(recipe, prior)
@@ -91,7 +91,7 @@ def train(
     agent = Agent(recipe, observation_spec, action_spec)
     mean, std = state_statistics(prior)
     state = agent.init(jax.random.key_data(jax.random.key(config.seed)), mean, std)
-    sampler = BatchSampler(recipe.data, recipe.directions, prior, practised, config.seed)
+    sampler = BatchSampler(recipe, prior, practised, config.seed)
     checkpoints = Checkpoints(folder.checkpoints)
     writer = MetricsWriter(folder.metrics("learner"), folder.tensorboard)
     done = 0
@@ -108,8 +108,10 @@ def train(
             "version": 1,
             "sampler": json.dumps(sampler.rng.bit_generator.state),
         }
-        checkpoints.save(done, to_host(state), counters)
-        save_policy(folder.policy, program, export.weights(folder.root.name, 1, program, export.host_parameters(agent, state)))
+        with _interrupted_afterwards():
+            checkpoints.save(done, to_host(state), counters)
+            weights = export.weights(folder.root.name, 1, program, export.host_parameters(agent, state))
+            save_policy(folder.policy, program, weights)
 
     metrics: dict[str, float] = {}
     began_s, began_at = time.monotonic(), done
@@ -117,7 +119,7 @@ def train(
     try:
         with _interrupted_between_blocks() as raise_if_interrupted:
             for block in pretrain(agent, state, sampler, done, total):
-                done, state = block.done, block.state
+                state, done = block.state, block.done
                 now = time.monotonic()
                 if now - last_log > LOG_INTERVAL_S or done >= total:
                     metrics = {
@@ -136,8 +138,8 @@ def train(
         state = agent.begin_practice(state)
     finally:
         # also after Ctrl-C: nothing that was trained is lost. A second one may end a block halfway: its state is gone, and the
-        # newest checkpoint stays
-        if done > began_at and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+        # newest checkpoint and its policy stay. A finished training that was killed before its policy was written writes it now
+        if (done > began_at or done >= total) and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
             save()
         checkpoints.close()
         writer.close()
@@ -152,11 +154,12 @@ def pretrain(agent: Agent, state: AgentState, sampler: BatchSampler, done: int, 
     """
     stages: tuple[Stage, ...] = ("clone", "offline")
     blocks = {stage: agent.update_block(stage) for stage in stages}
+    length = pretraining.block(agent.recipe)
     while done < total:
         stage = pretraining.stage(agent.recipe, done)
-        batch = sampler.sample(pretraining.BLOCK, demonstrations_only=stage == "clone")
+        batch = sampler.sample(length, demonstrations_only=stage == "clone")
         state, metrics = blocks[stage](state, jax.tree.map(jnp.asarray, batch))
-        done += pretraining.BLOCK
+        done += length
         yield Block(done, state, metrics)
 
 
@@ -185,3 +188,19 @@ def _interrupted_between_blocks() -> Iterator[Callable[[], None]]:
         yield raise_if_interrupted
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """Holds every Ctrl-C back until the block of code has ended; whoever listened before hears one of them then."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        signal.raise_signal(signal.SIGINT)

@@ -38,8 +38,10 @@ class Rows(NamedTuple):
 
     Attributes:
         z, z_next: ``(B, f)`` features of the observation and of the next one; `z_next` carries no gradient.
-        action: ``(B, d)`` executed, normalised.
+        action: ``(B, d)`` executed, normalised. With ``policy.chunk`` h it is h actions, the first step's first, and d is h times
+            the robot's.
         reward, terminal, monte_carlo_return: ``(B,)``, after the recipe's reward transform; a time-out is not terminal.
+        discount: ``(B,)`` of the value at `z_next`: γ to the power of the steps between `z` and `z_next`.
         demonstration: ``(B,)`` 1 for rows of demonstrations.
         weight: ``(B,)`` weight in supervised losses (Sirius), 1 unless the recipe weighs interventions.
         irreversible: ``(B,)`` probability that the next state cannot be undone (PAINT), 0 unless a help rule learns it.
@@ -51,6 +53,7 @@ class Rows(NamedTuple):
     action: jax.Array
     reward: jax.Array
     terminal: jax.Array
+    discount: jax.Array
     monte_carlo_return: jax.Array
     demonstration: jax.Array
     weight: jax.Array

@@ -7,20 +7,25 @@ from learner.recipe import Stage
 from learner.replay.ring import Ring
 
 BLOCK = 10
-"""Updates per jitted call. Always full blocks: another length would compile the update anew."""
+"""Updates per jitted call, at least. Always full blocks: another length would compile the update anew."""
 
 
-def _whole_blocks(updates: int) -> int:
-    return -(-updates // BLOCK) * BLOCK
+def block(recipe: RecipeConfig, at_least: int = BLOCK) -> int:
+    """Updates per jitted call: whole turns of ``improvement.every``, so that every call ends with a step of the policy."""
+    return _multiple(at_least, recipe.improvement.every)
+
+
+def _multiple(updates: int, of: int) -> int:
+    return -(-updates // of) * of
 
 
 def total_updates(recipe: RecipeConfig, prior: Ring) -> int:
     """Updates before practice, of both stages; 0 when a direction has no prior data to learn from."""
     if any(prior.transitions(direction) == 0 for direction in recipe.directions):
         return 0
-    return _whole_blocks(recipe.data.pretrain_bc_steps) + _whole_blocks(recipe.data.offline_steps)
+    return sum(_multiple(updates, block(recipe)) for updates in (recipe.data.pretrain_bc_steps, recipe.data.offline_steps))
 
 
 def stage(recipe: RecipeConfig, done: int) -> Stage:
     """The stage of the update after `done` ones."""
-    return "clone" if done < _whole_blocks(recipe.data.pretrain_bc_steps) else "offline"
+    return "clone" if done < _multiple(recipe.data.pretrain_bc_steps, block(recipe)) else "offline"

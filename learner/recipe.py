@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import flax.struct
@@ -54,7 +55,8 @@ class Agent:
     """The functions of one recipe for one robot; holds no arrays.
 
     A batch has leaves ``(D, B, …)``: ``observation`` and ``next_observation`` (dicts), ``action``, ``reward``, ``terminal``,
-    ``demonstration`` (1 for rows of demonstrations), ``monte_carlo_return`` and ``weight`` (of supervised losses).
+    ``discount``, ``demonstration`` (1 for rows of demonstrations), ``monte_carlo_return`` and ``weight`` (of supervised losses).
+    `action_dim` is that of a whole action chunk; for critic and policy the chunk is one action.
     """
 
     def __init__(self, recipe: RecipeConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
@@ -62,12 +64,14 @@ class Agent:
         self.observation_spec = observation_spec
         self.action_spec = action_spec
         self.directions = recipe.directions
+        self.action_dim = action_spec.dim * recipe.policy.chunk
         self.encoder = ObservationEncoder(observation_spec, recipe.encoder)
         self.critic = part("critics", recipe.critic.kind)
         self.policy = part("policies", recipe.policy.kind)
         self.improvement = part("improvement", recipe.improvement.kind)
         self.critic_optimiser = optax.adam(recipe.critic.learning_rate)
         self.policy_optimiser = optax.adam(recipe.policy.learning_rate)
+        self.online_policy_optimiser = optax.adam(recipe.policy.online_learning_rate or recipe.policy.learning_rate)
         self.temperature_optimiser = optax.adam(recipe.critic.learning_rate)
 
     # --- creation -------------------------------------------------------------------------------------------------
@@ -80,7 +84,7 @@ class Agent:
         encoder = variables.get("params", {})
         statistics = {"mean": jnp.asarray(state_mean, jnp.float32), "std": jnp.asarray(state_std, jnp.float32)}
         features = self.encode(encoder, statistics, example)
-        dim, count = self.action_spec.dim, len(self.directions)
+        dim, count = self.action_dim, len(self.directions)
         critic = jax.vmap(lambda k: self.critic.init(self.recipe, k, features, jnp.zeros((1, dim))))(
             jax.random.split(critic_key, count)
         )
@@ -126,8 +130,14 @@ class Agent:
         features = self.encoder.apply({"params": encoder, "statistics": statistics}, flat)
         return features.reshape(*lead, features.shape[-1])
 
-    def update(self, state: AgentState, batch: Batch, *, stage: Stage = "online") -> tuple[AgentState, Metrics]:
-        """One gradient step of encoder, critics, policies and temperatures. What a stage does not train does not move."""
+    def update(
+        self, state: AgentState, batch: Batch, *, stage: Stage = "online", improve: bool = True
+    ) -> tuple[AgentState, Metrics]:
+        """One gradient step of encoder, critics, policies and temperatures. What a stage does not train does not move.
+
+        Without `improve` only encoder and critics make a step: policies, their average, temperatures and the optimisers of both
+        stay, and there are no ``policy/…`` metrics.
+        """
         key, loss_key, novelty_key = jax.random.split(state.key, 3)
         direction_keys = jax.random.split(loss_key, len(self.directions))
         reward, novelty = batch["reward"], state.novelty
@@ -144,6 +154,7 @@ class Agent:
                 action=batch["action"],
                 reward=reward,
                 terminal=batch["terminal"],
+                discount=batch["discount"],
                 monte_carlo_return=batch["monte_carlo_return"],
                 demonstration=batch["demonstration"],
                 weight=batch["weight"],
@@ -151,7 +162,7 @@ class Agent:
                 temperature=jax.lax.stop_gradient(jnp.exp(log_temperature)),
             )
             losses, metrics = _map_directions(
-                lambda *arguments: self._direction_loss(*arguments, step=state.updates, stage=stage),
+                lambda *arguments: self._direction_loss(*arguments, step=state.updates, stage=stage, improve=improve),
                 critic,
                 state.target_critic,
                 policy,
@@ -168,11 +179,12 @@ class Agent:
             self.critic_optimiser, gradients[:2], state.critic_optimiser, (state.encoder, state.critic)
         )
         policy, average, policy_optimiser = state.policy, state.policy_average, state.policy_optimiser
-        if stage != "offline" or self._policy_learns_offline:
-            policy, policy_optimiser = _apply(self.policy_optimiser, gradients[2], policy_optimiser, policy)
+        if improve and (stage != "offline" or self._policy_learns_offline):
+            optimiser = self.online_policy_optimiser if stage == "online" else self.policy_optimiser
+            policy, policy_optimiser = _apply(optimiser, gradients[2], policy_optimiser, policy)
             average = _towards(average, policy, self._average_rate(state.updates, stage))
         log_temperature, temperature_optimiser = state.log_temperature, state.temperature_optimiser
-        if stage != "clone":
+        if improve and stage != "clone":
             log_temperature, temperature_optimiser = _apply(
                 self.temperature_optimiser, gradients[3], temperature_optimiser, log_temperature
             )
@@ -205,9 +217,10 @@ class Agent:
         *,
         step: jax.Array,
         stage: Stage,
+        improve: bool,
     ) -> tuple[jax.Array, Metrics]:
         """Loss of one direction: features ``(B, f)``, rows ``(B, …)``."""
-        recipe = self.recipe
+        recipe = _while_practising(self.recipe) if stage == "online" else self.recipe
         critic_key, policy_key = jax.random.split(key)
         frozen = jax.lax.stop_gradient(critic)
         improver = self._improver(frozen)
@@ -216,7 +229,7 @@ class Agent:
             return jax.lax.stop_gradient(self.improvement.propose(improver, average, jax.lax.stop_gradient(features), key, n))
 
         critic_loss, metrics = self.critic.loss(recipe, critic, target_critic, rows, propose, critic_key)
-        if stage == "offline" and not self._policy_learns_offline:
+        if not improve or (stage == "offline" and not self._policy_learns_offline):
             return critic_loss, metrics
         if stage != "clone":
             rows = rows._replace(z=jax.lax.stop_gradient(rows.z))
@@ -251,7 +264,7 @@ class Agent:
             self.recipe,
             self.policy,  # type: ignore[arg-type]
             lambda features, action: self.critic.values(self.recipe, critic, features, action),
-            self.action_spec.dim,
+            self.action_dim,
         )
 
     def _with_bonus(self, state: AgentState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Params]:
@@ -264,17 +277,33 @@ class Agent:
     def update_block(self, stage: Stage) -> Any:
         """A jitted ``(state, batches) -> (state, metrics)`` that does K updates in one call.
 
-        Batch leaves are ``(K, D, B, …)``; the metrics are those of the last update.
+        Batch leaves are ``(K, D, B, …)``; the metrics are those of the last update. With ``improvement.every`` N the policies
+        make a step in every N-th update of the block, on its batch (Ball et al. 2023, algorithm 1); cloning is not thinned.
         Rolled (`lax.scan`) except for convolutions on a CPU, whose gradients XLA runs many times slower inside a loop.
+
+        Raises (when it is traced):
+            ValueError: K is not a multiple of ``improvement.every``.
         """
         unroll = self.encoder.uses_convolutions() and jax.default_backend() == "cpu"
+        every = 1 if stage == "clone" else self.recipe.improvement.every
+
+        def scan(update: Callable[..., Any], state: AgentState, batches: Batch) -> tuple[AgentState, Metrics]:
+            length = batches["reward"].shape[0]
+            state, metrics = jax.lax.scan(update, state, batches, unroll=length if unroll else 1)
+            return state, jax.tree.map(lambda x: x[-1], metrics)
+
+        def thinned(state: AgentState, batches: Batch) -> tuple[AgentState, Metrics]:
+            before, last = jax.tree.map(lambda x: x[:-1], batches), jax.tree.map(lambda x: x[-1], batches)
+            state, _ = scan(partial(self.update, stage=stage, improve=False), state, before)
+            return self.update(state, last, stage=stage)
 
         def block(state: AgentState, batches: Batch) -> tuple[AgentState, Metrics]:
             length = batches["reward"].shape[0]
-            state, metrics = jax.lax.scan(
-                lambda carry, batch: self.update(carry, batch, stage=stage), state, batches, unroll=length if unroll else 1
-            )
-            return state, jax.tree.map(lambda x: x[-1], metrics)
+            if every == 1:
+                return scan(partial(self.update, stage=stage), state, batches)
+            if length % every:
+                raise ValueError(f"a block of {length} updates is not made of whole turns of improvement.every, {every}")
+            return scan(thinned, state, jax.tree.map(lambda x: x.reshape(length // every, every, *x.shape[1:]), batches))
 
         return jax.jit(block, donate_argnums=0)
 
@@ -286,13 +315,22 @@ class Agent:
         return parameters | ({"critic": state.critic} if self.improvement.ACTS_WITH_CRITIC else {})
 
     def act(self, parameters: Params, observation: dict[str, jax.Array], key: jax.Array, explore: jax.Array) -> jax.Array:
-        """Action ``(d,)`` for one unbatched observation whose ``phase`` entry is the one-hot direction. Exported as the policy
-        program."""
+        """Action ``(d,)`` for one unbatched observation whose ``phase`` entry is the one-hot direction; with ``policy.chunk`` h
+        above 1 the next h actions ``(h, d)``. Exported as the policy program."""
         index = jnp.minimum(jnp.argmax(observation["phase"]), len(self.directions) - 1)
         policy, critic = jax.tree.map(lambda leaf: leaf[index], (parameters["policy"], parameters.get("critic", {})))
         batched = {name: observation[name][None] for name in self.observation_spec.shapes()}
         features = self.encode(parameters["encoder"], parameters["statistics"], batched)
-        return self.improvement.act(self._improver(critic), policy, features, key, explore)[0]
+        action = self.improvement.act(self._improver(critic), policy, features, key, explore)[0]
+        return action if self.recipe.policy.chunk == 1 else action.reshape(-1, self.action_spec.dim)
+
+
+def _while_practising(recipe: RecipeConfig) -> RecipeConfig:
+    """The recipe with the settings that practice replaces."""
+    critic = recipe.critic
+    if critic.cql_online_weight is None:
+        return recipe
+    return recipe.model_copy(update={"critic": critic.model_copy(update={"cql_weight": critic.cql_online_weight})})
 
 
 def _map_directions(function: Callable[..., Any], *arguments: Any) -> Any:

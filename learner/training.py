@@ -38,13 +38,13 @@ from learner.replay.ring import Ring
 log = logging.getLogger("etude.learner")
 
 ONLINE_BLOCK = 4
-"""Updates per jitted call while practising: small, so that new data and new weights flow."""
+"""Updates per jitted call while practising, at least (`pretraining.block`): small, so that new data and new weights flow."""
 STORE_RETRY_S = 0.5
 
 
-def advance_slack(utd: float) -> int:
+def advance_slack(utd: float, block: int) -> int:
     """Steps that a simulation may run ahead of the update ratio: at least what allows one whole block, or both would wait."""
-    return max(20, math.ceil(ONLINE_BLOCK / utd) + 1)
+    return max(20, math.ceil(block / utd) + 1)
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,11 @@ class Learner:
         data = config.recipe.data
         self._agent = Agent(config.recipe, observation_spec, action_spec)
         self._lock = threading.Lock()
-        self._online = Ring(data.replay_capacity_steps, observation_spec, action_spec)
+        self._online = Ring(data.replay_capacity_steps, observation_spec, action_spec, config.recipe.policy.chunk)
         self._demonstrations = load_demonstrations(demonstrations, config.recipe, observation_spec, action_spec)
         self._directions = config.recipe.directions
-        self._sampler = BatchSampler(data, self._directions, self._demonstrations, self._online, config.seed)
+        self._block = pretraining.block(config.recipe, ONLINE_BLOCK)
+        self._sampler = BatchSampler(config.recipe, self._demonstrations, self._online, config.seed)
         self._store = _open_store(folder.episodes, observation_spec, action_spec, {"run": self.run_id, "task": config.task.name})
         self._labels = InterventionLabels(config.recipe, self._online)
         self.environment_steps = 0
@@ -137,7 +138,8 @@ class Learner:
 
     def may_advance(self) -> bool:
         """Whether a simulation that runs as fast as the learner may take further steps now."""
-        return self.updates >= self._allowed_updates(self.environment_steps - advance_slack(self.config.recipe.data.utd))
+        slack = advance_slack(self.config.recipe.data.utd, self._block)
+        return self.updates >= self._allowed_updates(self.environment_steps - slack)
 
     @property
     def pretrained(self) -> bool:
@@ -239,9 +241,10 @@ class Learner:
             remaining = self._pretraining_total() - pretraining_planned
             stage: Stage
             if remaining > 0:
-                stage, count = pretraining.stage(self.config.recipe, pretraining_planned), pretraining.BLOCK
+                stage = pretraining.stage(self.config.recipe, pretraining_planned)
+                count = pretraining.block(self.config.recipe)
             else:
-                stage, count = "online", ONLINE_BLOCK
+                stage, count = "online", self._block
                 if planned + count > self._allowed_updates(self.environment_steps):
                     time.sleep(0.002)
                     continue
@@ -300,7 +303,7 @@ class Learner:
                 last_log = now
 
     def _compile_online_block(self) -> Any:
-        example = jax.tree.map(jnp.asarray, self._sampler.example(ONLINE_BLOCK))
+        example = jax.tree.map(jnp.asarray, self._sampler.example(self._block))
         return self._agent.update_block("online").lower(self._state, example).compile()
 
     def _take_snapshot(self) -> None:

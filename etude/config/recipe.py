@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,9 @@ class CriticConfig(Model):
     )
     # cql and cal_ql only (specs: Cal-QL §1.1)
     cql_weight: float = Field(1.0, ge=0)
+    cql_online_weight: float | None = Field(
+        None, ge=0, description="Weight of the conservative term while practising; None keeps cql_weight."
+    )
     cql_samples: int = Field(10, ge=1)
     cql_importance_sampling: bool = True
     cql_max_target_backup: bool = True
@@ -52,6 +55,10 @@ class PolicyConfig(Model):
     hidden: tuple[int, ...] = (256, 256)
     layer_norm: bool = True
     learning_rate: float = Field(5e-4, gt=0)
+    online_learning_rate: float | None = Field(None, gt=0, description="While practising; None keeps learning_rate.")
+    chunk: int = Field(
+        1, ge=1, description="Consecutive actions that the policy gives at once and the robot executes one per control step."
+    )
     average_rate: float = Field(
         1.0, gt=0, le=1, description="Rate of the moving average of the parameters that acts; 1 acts with the newest ones."
     )
@@ -71,6 +78,9 @@ class PolicyConfig(Model):
 
 class ImprovementConfig(Model):
     kind: Literal["gradient", "pa_rl", "awr", "bc"] = "gradient"
+    every: int = Field(
+        1, ge=1, description="Critic updates per step of policy and temperature; cloning before practice is not thinned."
+    )
     # gradient
     initial_temperature: float = Field(0.01, gt=0)
     learn_temperature: bool = True
@@ -130,7 +140,12 @@ class HelpConfig(Model):
 
 class DataConfig(Model):
     batch_size: int = Field(64, ge=2)
-    demonstration_share: float = Field(0.5, ge=0, le=1)
+    demonstration_share: Annotated[float, Field(ge=0, le=1)] | Literal["proportional"] = Field(
+        0.5, description="Of each batch; proportional: their share of all transitions, so ever fewer while practising."
+    )
+    distillation_share: Literal["batch", "proportional"] = Field(
+        "batch", description="proportional: demonstrations count in distillation (pa_rl) as much as among all transitions."
+    )
     utd: float = Field(
         4.0, gt=0, description="Gradient updates per environment step, an upper bound that the learner never exceeds."
     )
@@ -157,12 +172,18 @@ class DataConfig(Model):
         0.0, ge=0, description="Weight of the random-network-distillation bonus while practising (OOO)."
     )
     intervention_weights: bool = Field(False, description="Weigh rows in supervised losses by who acted and when (Sirius).")
+    pre_intervention_steps: int = Field(
+        15, ge=0, description="Steps of the policy before an intervention that count as its cause (Sirius)."
+    )
 
 
 class EncoderConfig(Model):
     kind: Literal["patch", "conv"] = "patch"
     features: int = Field(128, gt=0, description="Output features of all cameras together.")
     patch_px: int = Field(8, gt=0)
+    compute_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the products in image encoders; parameters and features stay float32. bfloat16 is for GPUs."
+    )
 
 
 class RecipeConfig(Model):
@@ -214,6 +235,7 @@ class RecipeConfig(Model):
             raise ValueError("improved actions (pa_rl) have no log density: set critic.cql_importance_sampling to false")
         if critic.backup_entropy and (policy != "gaussian" or improvement.kind != "gradient"):
             raise ValueError("critic.backup_entropy needs the entropy of a gaussian policy improved by gradient: set it to false")
+        self._data_fits()
         if improvement.keep > improvement.candidates:
             raise ValueError(f"improvement.keep is {improvement.keep}, more than the {improvement.candidates} candidates")
         if critic.head == "hl_gauss":
@@ -224,3 +246,28 @@ class RecipeConfig(Model):
                     f"that the rewards allow, {lowest:g} to {highest:g}: set them to these, or use critic.head scalar"
                 )
         return self
+
+    def _data_fits(self) -> None:
+        """What the data axis cannot give to the parts, refused with the reason."""
+        data = self.data
+        if self.policy.chunk > 1 and self.reward.kind == "intervention":
+            raise ValueError(
+                f"policy.chunk is {self.policy.chunk}, and reward.kind 'intervention' blames the action before a take-over: it "
+                "cuts the chunk, so the blame would fall on actions that were never executed. Set policy.chunk to 1"
+            )
+        if data.intervention_weights and data.demonstration_share == "proportional":
+            raise ValueError(
+                "data.intervention_weights are worked out from how often demonstrations are drawn: set "
+                "data.demonstration_share to a number"
+            )
+        if data.distillation_share == "proportional":
+            if self.improvement.kind != "pa_rl":
+                raise ValueError(
+                    f"data.distillation_share is of distillation, which improvement.kind {self.improvement.kind!r} does not do: "
+                    "set it to batch"
+                )
+            if data.demonstration_share in (0.0, 1.0):
+                raise ValueError(
+                    f"data.distillation_share 'proportional' weighs the rows of a batch, and with data.demonstration_share "
+                    f"{data.demonstration_share:g} one kind is never drawn: set distillation_share to batch"
+                )

@@ -78,11 +78,13 @@ def next_value(
 def bellman_target(recipe: RecipeConfig, rows: Rows, following: jax.Array) -> jax.Array:
     """``y = r + discount · (1 − terminal) · following``, ``(B,)``, no gradient; a time-out is not terminal and bootstraps.
 
+    The discount is each row's own: γ, or with action chunks γ to the power of the steps that were made (Li et al. 2025, §4).
+
     With `bound_targets` y is clipped to `RecipeConfig.return_bounds`. With `pessimistic_reward` (PAINT) it becomes at last
     ``p · R_min / (1 − discount) + (1 − p) · y`` with p the probability that the next state is irreversible.
     """
     config = recipe.critic
-    y = rows.reward + config.discount * (1.0 - rows.terminal) * following
+    y = rows.reward + rows.discount * (1.0 - rows.terminal) * following
     if config.bound_targets:
         y = jnp.clip(y, *recipe.return_bounds)
     if config.pessimistic_reward is not None:

@@ -109,9 +109,10 @@ def loss(
     key: jax.Array,
 ) -> tuple[jax.Array, Metrics]:
     """Distillation: mean supervised loss of `policy` towards optimised actions of `average`, the stored action among the
-    candidates."""
+    candidates; each row by its weight (``data.distillation_share``)."""
     optimise_key, cloning_key = jax.random.split(key)
     softmax = improver.recipe.improvement.distil == "softmax"
     target, q = optimise(improver, average, rows.z, optimise_key, stored=rows.action, softmax=softmax)
-    distillation = improver.policy.supervised_loss(improver.recipe, policy, rows.z, target, cloning_key).mean()
+    distillation = improver.policy.supervised_loss(improver.recipe, policy, rows.z, target, cloning_key)
+    distillation = (rows.weight * distillation).mean()
     return distillation, {"policy/distillation_loss": distillation, "policy/q": q.mean()}

@@ -24,6 +24,7 @@ class PatchEncoder(nn.Module):
 
     features: int
     patch_px: int
+    dtype: Any
     width: int = 64
 
     @nn.compact
@@ -34,28 +35,30 @@ class PatchEncoder(nn.Module):
         x = image[:, : rows * p, : columns * p].reshape(batch, rows, p, columns, p, channels)
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch * rows * columns, p * p * channels)
         x = x.astype(jnp.float32) * (2.0 / 255.0) - 1.0
-        x = nn.relu(nn.LayerNorm()(nn.Dense(self.width)(x)))
-        x = nn.relu(nn.Dense(self.width // 2)(x))
+        x = nn.relu(nn.LayerNorm(dtype=self.dtype)(nn.Dense(self.width, dtype=self.dtype)(x)))
+        x = nn.relu(nn.Dense(self.width // 2, dtype=self.dtype)(x))
         x = x.reshape(batch, rows * columns * (self.width // 2))
-        return nn.Dense(self.features)(x)
+        return nn.Dense(self.features, dtype=self.dtype)(x)
 
 
 class ConvEncoder(nn.Module):
     """DrQ encoder: four 3×3 convolutions (stride 2, 2, 1, 1), 32 channels, then a linear bottleneck."""
 
     features: int
+    dtype: Any
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
         x = image.astype(jnp.float32) / 255.0 - 0.5
         for stride in (2, 2, 1, 1):
-            x = nn.relu(nn.Conv(32, (3, 3), strides=(stride, stride), padding="VALID")(x))
-        return nn.Dense(self.features)(x.reshape(x.shape[0], -1))
+            x = nn.relu(nn.Conv(32, (3, 3), strides=(stride, stride), padding="VALID", dtype=self.dtype)(x))
+        return nn.Dense(self.features, dtype=self.dtype)(x.reshape(x.shape[0], -1))
 
 
 class ObservationEncoder(nn.Module):
     """Observation (batched, see `etude.specs`) → ``(B, d)``: per-camera features (LayerNorm, tanh) beside the normalised state.
 
+    With ``compute_dtype: bfloat16`` cameras are encoded in bfloat16 up to the LayerNorm; parameters and features are float32.
     The state's mean and standard deviation are in the collection ``statistics``: fixed numbers, exported with the weights.
     """
 
@@ -68,15 +71,16 @@ class ObservationEncoder(nn.Module):
         std = self.variable("statistics", "std", jnp.ones, self.spec.state_dim)
         state = jnp.clip((observation["state"] - mean.value) / std.value, -5.0, 5.0)
         parts = [state]
+        dtype = jnp.dtype(self.config.compute_dtype)
         share = max(1, self.config.features // max(1, len(self.spec.cameras)))
         for name in self.spec.cameras:
             image = observation[IMAGE_PREFIX + name]
             module: Any
             if self.config.kind == "patch":
-                module = PatchEncoder(share, self.config.patch_px, name=f"patch_{name}")
+                module = PatchEncoder(share, self.config.patch_px, dtype, name=f"patch_{name}")
             else:
-                module = ConvEncoder(share, name=f"conv_{name}")
-            parts.append(jnp.tanh(nn.LayerNorm(name=f"norm_{name}")(module(image))))
+                module = ConvEncoder(share, dtype, name=f"conv_{name}")
+            parts.append(jnp.tanh(nn.LayerNorm(name=f"norm_{name}")(module(image).astype(jnp.float32))))
         return jnp.concatenate(parts, axis=-1)
 
     def uses_convolutions(self) -> bool:

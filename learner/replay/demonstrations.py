@@ -36,12 +36,15 @@ def load_demonstrations(path: Path, recipe: RecipeConfig, observation_spec: Obse
                 f"{wanted}); record them anew with `etude demo record`"
             )
     segments = [store.read(info) for info in store.segments()]
-    ring = Ring(max(1, sum(len(segment.reward) for segment in segments)), observation_spec, action_spec)
+    rows = max(1, sum(len(segment.reward) for segment in segments))
+    ring = Ring(rows, observation_spec, action_spec, recipe.policy.chunk)
     for segment in segments:
         for step in relabel(segment.steps(), recipe.reward):
             row = ring.add(step)
-        rows = np.array(ring.segment_rows(row)[:-1], np.int64)
-        ring.monte_carlo_return[rows] = monte_carlo_returns(ring.reward[rows], ring.terminal[rows], recipe.critic.discount, None)
+        begun = np.array(ring.segment_rows(row)[:-1], np.int64)
+        ring.monte_carlo_return[begun] = monte_carlo_returns(
+            ring.reward[begun], ring.terminal[begun], recipe.critic.discount, None
+        )
     return ring
 
 

@@ -15,8 +15,6 @@ import numpy as np
 
 from etude.step import Source
 
-PRE_INTERVENTION_STEPS = 15
-"""Steps before an intervention that count as its cause (Sirius release, fixed pre-intervention length)."""
 INTERVENTION_SHARE = 0.5
 """Share of the total weight that interventions get (Sirius release)."""
 PRE_INTERVENTION_SHARE = 0.002
@@ -52,9 +50,7 @@ def rlif_rewards(source: np.ndarray, is_last: np.ndarray, is_terminal: np.ndarra
     return reward, (actor != _NOBODY) & ~continues
 
 
-def sirius_kinds(
-    source: np.ndarray, is_last: np.ndarray, is_terminal: np.ndarray, lookback: int = PRE_INTERVENTION_STEPS
-) -> np.ndarray:
+def sirius_kinds(source: np.ndarray, is_last: np.ndarray, is_terminal: np.ndarray, lookback: int) -> np.ndarray:
     """The class of every transition, int8 ``(T,)`` of `Kind`.
 
     A person's transitions are interventions. The policy's last `lookback` transitions before a burst, within their segment,
@@ -105,7 +101,7 @@ def sirius_weights(
     source: np.ndarray,
     is_last: np.ndarray,
     is_terminal: np.ndarray,
-    lookback: int = PRE_INTERVENTION_STEPS,
+    lookback: int,
     demonstrations: int = 0,
 ) -> np.ndarray:
     """Weight of every transition of this sequence in weighted cloning, float32 ``(T,)``, 0 on rows that begin none.

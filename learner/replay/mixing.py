@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from etude.config import DataConfig
+from etude.config import RecipeConfig
 from etude.specs import IMAGE_PREFIX
 from learner.replay.ring import Ring
 
@@ -24,11 +24,13 @@ class BatchSampler:
     """Draws batches with leaves ``(K, D, B, …)`` for D directions from a demonstration ring and an online ring.
 
     Demonstrations are `demonstration_share` of each direction's rows exactly, in every mini-batch; with nothing online yet,
-    all of them.
+    all of them. Distillation in proportion to the data (PA-RL, Mark et al. 2024) does not draw rows of its own: the batch's rows
+    are weighed by how rarely they were drawn, which has the same expectation and encodes nothing twice.
     """
 
-    def __init__(self, config: DataConfig, directions: tuple[str, ...], demonstrations: Ring, online: Ring, seed: int) -> None:
-        self.config, self.directions, self.demonstrations, self.online = config, directions, demonstrations, online
+    def __init__(self, recipe: RecipeConfig, demonstrations: Ring, online: Ring, seed: int) -> None:
+        self.config, self.directions, self.discount = recipe.data, recipe.directions, recipe.critic.discount
+        self.demonstrations, self.online = demonstrations, online
         self.rng = np.random.default_rng(seed)
 
     def sample(self, updates: int, demonstrations_only: bool = False) -> dict[str, Any]:
@@ -47,18 +49,14 @@ class BatchSampler:
         batch: dict[str, Any] = {
             "observation": observation,
             "next_observation": following,
-            "action": np.empty((*lead, self.online.action.shape[1]), np.float32),
+            "action": np.empty((*lead, self.online.chunk * self.online.action.shape[1]), np.float32),
         }
-        for name in ("reward", "terminal", "demonstration", "monte_carlo_return", "weight"):
+        for name in ("reward", "terminal", "discount", "demonstration", "monte_carlo_return", "weight"):
             batch[name] = np.empty(lead, np.float32)
         return batch
 
     def _fill(self, batch: dict[str, Any], where: tuple[int, int], phase: str, rows: int, demonstrations_only: bool) -> None:
-        share = rows if demonstrations_only else round(rows * self.config.demonstration_share)
-        if self.online.transitions(phase) == 0:
-            share = rows
-        if self.demonstrations.transitions(phase) == 0:
-            share = 0
+        share = self._demonstrations(phase, rows, demonstrations_only)
         start = 0
         for ring, count, is_demonstration in ((self.demonstrations, share, 1.0), (self.online, rows - share, 0.0)):
             if count == 0:
@@ -66,14 +64,32 @@ class BatchSampler:
             part = slice(start, start + count)
             start += count
             chosen = ring.sample_rows(phase, count, self.rng, self.config.success_share)
+            transitions = ring.transitions_of(chosen, self.discount)
+            last = transitions.last
             self._copy_observation(ring, chosen, batch["observation"], where, part)
-            self._copy_observation(ring, ring.next_row[chosen], batch["next_observation"], where, part)
-            batch["action"][where][part] = ring.action[chosen]
-            batch["reward"][where][part] = ring.reward[chosen]
-            batch["terminal"][where][part] = (ring.terminal if self.config.bootstrap_through_timeouts else ring.ended)[chosen]
+            self._copy_observation(ring, ring.next_row[last], batch["next_observation"], where, part)
+            batch["action"][where][part] = transitions.action
+            batch["reward"][where][part] = transitions.reward
+            batch["terminal"][where][part] = (ring.terminal if self.config.bootstrap_through_timeouts else ring.ended)[last]
+            batch["discount"][where][part] = transitions.discount
             batch["monte_carlo_return"][where][part] = ring.monte_carlo_return[chosen]
             batch["weight"][where][part] = ring.weight[chosen]
+            if self.config.distillation_share == "proportional" and count < rows:
+                batch["weight"][where][part] *= self._share_of_all(ring, phase) * rows / count
             batch["demonstration"][where][part] = is_demonstration
+
+    def _demonstrations(self, phase: str, rows: int, only: bool) -> int:
+        """How many of `rows` are demonstrations."""
+        if self.demonstrations.transitions(phase) == 0:
+            return 0
+        if only or self.online.transitions(phase) == 0:
+            return rows
+        share = self.config.demonstration_share
+        return round(rows * (self._share_of_all(self.demonstrations, phase) if share == "proportional" else share))
+
+    def _share_of_all(self, ring: Ring, phase: str) -> float:
+        """Of all transitions of `phase`, those in `ring`."""
+        return ring.transitions(phase) / (self.demonstrations.transitions(phase) + self.online.transitions(phase))
 
     def _copy_observation(
         self, ring: Ring, rows: np.ndarray, out: dict[str, np.ndarray], where: tuple[int, int], part: slice

@@ -34,7 +34,9 @@ class InterventionLabels:
         self._weights = recipe.data.intervention_weights
         self._ring = ring
         self._kind = np.full(ring.capacity, Kind.ROBOT, np.int8)
-        self._demonstration_share = recipe.data.demonstration_share
+        self._lookback = recipe.data.pre_intervention_steps
+        share = recipe.data.demonstration_share
+        self._demonstration_share = 0.0 if share == "proportional" else share  # never proportional where weights are asked for
         self._newest: dict[str, list[_Row]] = {}
 
     def add(self, step: Step, row: int) -> None:
@@ -61,7 +63,7 @@ class InterventionLabels:
             for row in rows[~keep[:-1]]:
                 self._ring.drop(int(row))
         if self._weights:
-            kinds = sirius_kinds(source, is_last, is_terminal)[:-1]
+            kinds = sirius_kinds(source, is_last, is_terminal, self._lookback)[:-1]
             self._kind[rows] = kinds
             self._ring.weight[:] = sirius_class_weights(self._frequencies())[self._kind]
 

@@ -2,11 +2,16 @@
 
 Images stay uint8 and are stored once; a transition's next observation is the row of the next step of the same segment. Several
 actors may interleave. The oldest rows are overwritten, and a transition whose next row is gone is never sampled.
+
+With a chunk of h actions a transition is h steps long (Li et al. 2025, Q-chunking): executed open loop, they are one action, so
+values need no correction. A transition is sampled as soon as its h steps are there, or its segment has ended; at the end of a
+segment it is as many steps long as there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,14 +44,32 @@ class _IndexSet:
         self.position[row] = NONE
 
 
+class Transitions(NamedTuple):
+    """What some transitions are made of, beside their first observations; n rows.
+
+    Attributes:
+        action: float32 ``(n, h · d)``, the action of the first step first. Where the segment ends within the chunk its last
+            action is repeated: zeros would open a gripper halfway, and nobody demonstrates that.
+        reward: float32 ``(n,)``, ``Σ_i γ^i r_i`` over the steps that were made.
+        discount: float32 ``(n,)``, γ to the power of the steps that were made.
+        last: rows of the last step that was made: `next_row` of it is the next observation, and it says how the transition ended.
+    """
+
+    action: np.ndarray
+    reward: np.ndarray
+    discount: np.ndarray
+    last: np.ndarray
+
+
 class Ring:
-    """Rows of steps with links to their successors; one sampling set per direction.
+    """Rows of steps with links to their successors; one sampling set per direction. `chunk` steps make a transition.
 
     Memory is claimed as rows are first written (numpy zero pages), so a large capacity costs nothing until it is used.
     """
 
-    def __init__(self, capacity: int, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
+    def __init__(self, capacity: int, observation_spec: ObservationSpec, action_spec: ActionSpec, chunk: int = 1) -> None:
         self.capacity = capacity
+        self.chunk = chunk
         self.observation = {
             name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in observation_spec.shapes().items()
         }
@@ -54,7 +77,9 @@ class Ring:
         self.reward = np.zeros(capacity, np.float32)
         self.terminal = np.zeros(capacity, np.float32)
         self.ended = np.zeros(capacity, np.float32)
-        """1 where the transition was the last of its segment, for whatever reason."""
+        """1 where the step was the last of its segment, for whatever reason."""
+        self.success = np.zeros(capacity, bool)
+        """Whether the step led to success."""
         self.monte_carlo_return = np.zeros(capacity, np.float32)
         self.weight = np.ones(capacity, np.float32)
         self.next_row = np.full(capacity, NONE, np.int64)
@@ -76,6 +101,7 @@ class Ring:
         self.action[row] = step.action
         self.reward[row] = step.reward
         self.terminal[row] = self.ended[row] = 0.0
+        self.success[row] = False
         self.monte_carlo_return[row] = -np.inf
         self.weight[row] = 1.0
         self.row_phase[row] = PHASES.index(step.phase)
@@ -84,15 +110,28 @@ class Ring:
             previous = opened[1]
             self.next_row[previous], self.previous_row[row] = row, previous
             self.terminal[previous], self.ended[previous] = float(step.is_terminal), float(step.is_last)
-            self.valid[step.phase].add(previous)
-            if step.success == 1:
-                self.successes[step.phase].add(previous)
+            self.success[previous] = step.success == 1
+            self._admit(previous, step.phase, step.is_last)
         if step.is_last:
             self._open.pop(step.actor_id, None)
         else:
             self._open[step.actor_id] = (step.segment, row)
         self.steps += 1
         return row
+
+    def _admit(self, newest: int, phase: str, ended: bool) -> None:
+        """Let the transitions be sampled that step `newest` completes: that of a whole chunk, and when the segment has `ended`
+        those of fewer steps too."""
+        row, success = newest, False
+        for steps in range(1, self.chunk + 1):
+            success = success or bool(self.success[row])
+            if ended or steps == self.chunk:
+                self.valid[phase].add(row)
+                if success:
+                    self.successes[phase].add(row)
+            row = int(self.previous_row[row])
+            if row == NONE:
+                return
 
     def _forget(self, row: int) -> None:
         """Unlink what the row held before it is overwritten."""
@@ -138,6 +177,18 @@ class Ring:
         if lucky:
             rows[:lucky] = successes.items[rng.integers(successes.count, size=lucky)]
         return rows
+
+    def transitions_of(self, rows: np.ndarray, discount: float) -> Transitions:
+        """The transitions that begin at `rows` ``(n,)``, as `sample_rows` gives them; `discount` γ is per step."""
+        action = np.empty((len(rows), self.chunk, self.action.shape[1]), np.float32)
+        reward, factor, last = np.zeros(len(rows)), np.ones(len(rows)), rows
+        for i in range(self.chunk):
+            goes_on = np.ones(len(rows), bool) if i == 0 else self.ended[last] == 0.0
+            last = last if i == 0 else np.where(goes_on, self.next_row[last], last)
+            action[:, i] = self.action[last]
+            reward += np.where(goes_on, factor * self.reward[last], 0.0)
+            factor = np.where(goes_on, factor * discount, factor)
+        return Transitions(action.reshape(len(rows), -1), reward.astype(np.float32), factor.astype(np.float32), last)
 
     def bytes_used(self) -> int:
         """Bytes of the rows written so far."""

@@ -94,6 +94,10 @@ class PointPolicy:
         self.weight_age_s = 0.5
         self.delay_s = 0.001
         self.explored: list[bool] = []
+        self.begun = 0
+
+    def begin(self) -> None:
+        self.begun += 1
 
     def act(self, observation, phase: str, explore: bool) -> np.ndarray:
         self.explored.append(explore)

@@ -88,6 +88,7 @@ def random_batch(rng: np.random.Generator, spec: ObservationSpec, rows: int, lea
         "action": rng.uniform(-1, 1, (*shape, 2)).astype(np.float32),
         "reward": rng.integers(0, 2, shape).astype(np.float32),
         "terminal": rng.integers(0, 2, shape).astype(np.float32),
+        "discount": np.full(shape, 0.96, np.float32),
         "demonstration": np.ones(shape, np.float32),
         "monte_carlo_return": np.zeros(shape, np.float32),
         "weight": np.ones(shape, np.float32),

@@ -34,6 +34,7 @@ def _rows(key: int = 0, **changes: Any) -> Rows:
         action=jax.random.uniform(keys[2], (B, D), minval=-1.0),
         reward=jax.random.normal(keys[3], (B,)),
         terminal=jnp.array([0.0, 1.0, 0.0, 0.0, 1.0]),
+        discount=jnp.full(B, 0.9),
         monte_carlo_return=jax.random.normal(keys[4], (B,)),
         demonstration=jnp.ones(B),
         weight=jnp.ones(B),
@@ -449,6 +450,7 @@ def test_the_td_critic_learns_the_values_of_a_chain(head: str) -> None:
         action=jnp.asarray(step, jnp.float32)[:, None],
         reward=jnp.asarray(np.where((state == 2) & (step > 0), 0.0, -1.0), jnp.float32),
         terminal=jnp.asarray((state == 2) & (step > 0), jnp.float32),
+        discount=jnp.full(6, recipe.critic.discount),
         **{name: jnp.zeros(6) for name in ("monte_carlo_return", "demonstration", "weight", "irreversible")},
         temperature=jnp.zeros(()),
     )

@@ -55,6 +55,7 @@ def make_rows(count: int = 6, seed: int = 0, **changes: Any) -> Rows:
         "action": rng.uniform(-1, 1, (count, DIM)),
         "reward": np.zeros(count),
         "terminal": np.zeros(count),
+        "discount": np.full(count, 0.96),
         "monte_carlo_return": np.zeros(count),
         "demonstration": np.arange(count) % 2,
         "weight": np.ones(count),

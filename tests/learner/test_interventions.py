@@ -66,7 +66,7 @@ def test_the_steps_before_a_take_over_are_marked_within_their_segment() -> None:
     assert sirius_kinds(*steps("ppP ppP hhH"), lookback=9).tolist() == [R, R, N, P, P, N, H, H, N]
     assert sirius_kinds(*steps("pphhpphH"), lookback=3).tolist() == [P, P, H, H, P, P, H, N]
     assert sirius_kinds(*steps("ppP! hhH"), lookback=3).tolist() == [R, R, N, H, H, N]
-    assert sirius_kinds(*steps("pppP")).tolist() == [R, R, R, N]
+    assert sirius_kinds(*steps("pppP"), lookback=15).tolist() == [R, R, R, N]
 
 
 def test_interventions_make_up_half_of_the_weight() -> None:
@@ -82,7 +82,7 @@ def test_interventions_make_up_half_of_the_weight() -> None:
 
 
 def test_without_interventions_every_transition_weighs_one() -> None:
-    np.testing.assert_array_equal(sirius_weights(*steps("ppP ppP!"), demonstrations=7), [1, 1, 0, 1, 1, 0])
+    np.testing.assert_array_equal(sirius_weights(*steps("ppP ppP!"), lookback=15, demonstrations=7), [1, 1, 0, 1, 1, 0])
 
 
 def test_class_weights_are_finite_and_not_negative_whatever_is_missing() -> None:

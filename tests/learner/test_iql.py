@@ -28,6 +28,7 @@ def _rows(b: int = 6) -> Rows:
         action=jax.random.uniform(keys[2], (b, 2), minval=-1.0),
         reward=jax.random.normal(keys[3], (b,)),
         terminal=zeros.at[1].set(1.0),
+        discount=jnp.full(b, 0.9),
         monte_carlo_return=zeros,
         demonstration=zeros,
         weight=jnp.ones(b),

@@ -120,6 +120,37 @@ def test_training_leaves_a_checkpoint_and_a_policy_and_resumes_where_ctrl_c_stop
     assert offline.train(config(), folder, store, None, heard.append) == {} and not heard  # finished is finished
 
 
+def test_ctrl_c_while_a_checkpoint_is_written_waits_until_checkpoint_and_policy_are_whole(tmp_path, monkeypatch):
+    """Also the second and the third one, which come while what the first one stopped is kept."""
+    folder, store = folder_in(tmp_path / "run"), demonstrations(tmp_path / "demonstrations")
+    monkeypatch.setattr(offline, "LOG_INTERVAL_S", 0.0)
+    save = Checkpoints.save
+
+    def impatient(self, *arguments):
+        signal.raise_signal(signal.SIGINT)
+        save(self, *arguments)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Checkpoints, "save", impatient)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        offline.train(config(), folder, store, None, lambda progress: signal.raise_signal(signal.SIGINT))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert counters(folder)["pretrained_updates"] == 10
+    load_policy(folder.policy)
+
+
+def test_a_finished_training_that_lost_its_policy_writes_it_when_resumed(tmp_path):
+    folder, store = folder_in(tmp_path / "run"), demonstrations(tmp_path / "demonstrations")
+    offline.train(config(), folder, store, None, lambda _: None)
+    _, weights = load_policy(folder.policy)
+    for file in folder.policy.iterdir():
+        file.unlink()
+    offline.train(config(), folder, store, None, lambda _: None)
+    _, again = load_policy(folder.policy)
+    assert all(np.array_equal(array, again.parameters[name]) for name, array in weights.parameters.items())
+
+
 def test_a_direction_without_data_is_refused_by_name(tmp_path):
     store = demonstrations(tmp_path / "demonstrations", phases=("forward",))
     with pytest.raises(ConfigError, match=r"nothing to train: .*demonstrations has no backward data"):
@@ -193,6 +224,32 @@ def test_an_existing_run_is_not_overwritten(monkeypatch, tmp_path):
     save_config(config(), folder_in(tmp_path / "mine").config)
     with pytest.raises(ConfigError, match=r"mine exists already: go on with --resume .*mine, or choose another --name"):
         commands.train_offline(["--recipe", "iql", "--task", "slide", "--name", "mine"])
+
+
+def test_practice_does_not_begin_from_a_retraining_that_has_not_ended(monkeypatch, tmp_path):
+    """Practice would do the missing updates without the steps that they are about; with demonstrations alone it may go on."""
+    monkeypatch.setattr(commands, "runs_root", lambda: tmp_path / "runs")
+    shown, origin = demonstrations(tmp_path / "demonstrations"), folder_in(tmp_path / "origin")
+    practice(origin.episodes)
+    save_config(config(), origin.config)
+    learnt_from = []
+
+    def stopped(config, folder, demonstrations, practice, say):
+        learnt_from.append(practice)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(offline, "train", stopped)
+    asked = ["--from", str(origin.root), "--data", str(shown), "--name", "again"]
+    assert commands.train_offline(asked) == 130
+    folder = RunFolder(tmp_path / "runs" / "again")
+    with pytest.raises(ConfigError, match=r"has not ended.*etude train offline --resume .*again"):
+        commands.refuse_unfinished_retraining(folder)
+    monkeypatch.setattr(offline, "train", lambda *arguments: learnt_from.append(arguments[3]))
+    assert commands.train_offline(["--resume", str(folder.root)]) == 0
+    commands.refuse_unfinished_retraining(folder)
+    assert commands.train_offline(["--resume", str(folder.root)]) == 0
+    assert learnt_from == [origin.episodes] * 3
+    commands.refuse_unfinished_retraining(origin)  # never was a retraining
 
 
 def test_a_resumed_training_takes_no_overrides(tmp_path):

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from helpers import ACTION, OBSERVATION, STATE_ONLY, segment
+from helpers import ACTION, OBSERVATION, STATE_ONLY, segment, small_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etude.config import DataConfig
 from etude.specs import PHASES
 from learner.replay.mixing import BatchSampler, shift_into
 from learner.replay.ring import Ring
@@ -62,7 +61,7 @@ def test_half_of_every_minibatch_is_demonstrations() -> None:
         for number, phase in enumerate(PHASES):
             for step in segment(rng, OBSERVATION, 20, phase, number=number):
                 ring.add(step)
-    batch = BatchSampler(DataConfig(batch_size=32), PHASES, *rings, seed=0).sample(20)
+    batch = BatchSampler(small_recipe(data={"batch_size": 32}), *rings, seed=0).sample(20)
     assert batch["reward"].shape == (20, 2, 16)
     np.testing.assert_array_equal(batch["demonstration"].sum(-1), 8.0)
 
@@ -75,7 +74,7 @@ def test_a_direction_without_practice_yet_is_filled_with_demonstrations() -> Non
             demonstrations.add(step)
     for step in segment(rng, OBSERVATION, 10, "forward"):
         online.add(step)
-    batch = BatchSampler(DataConfig(batch_size=16), PHASES, demonstrations, online, seed=0).sample(1)
+    batch = BatchSampler(small_recipe(data={"batch_size": 16}), demonstrations, online, seed=0).sample(1)
     np.testing.assert_array_equal(batch["demonstration"].sum(-1), [[4.0, 8.0]])
 
 
@@ -84,8 +83,8 @@ def test_a_time_out_bootstraps_unless_the_recipe_says_otherwise() -> None:
     for step in segment(np.random.default_rng(0), STATE_ONLY, 3, terminal=False):
         ring.add(step)
     for bootstrap, expected in ((True, {0.0}), (False, {0.0, 1.0})):
-        config = DataConfig(batch_size=32, bootstrap_through_timeouts=bootstrap)
-        batch = BatchSampler(config, ("forward",), ring, ring, seed=0).sample(1)
+        recipe = small_recipe(data={"batch_size": 32, "bootstrap_through_timeouts": bootstrap}, reset={"kind": "human"})
+        batch = BatchSampler(recipe, ring, ring, seed=0).sample(1)
         assert set(batch["terminal"].ravel().tolist()) == expected
 
 

@@ -145,7 +145,7 @@ def test_a_store_that_refuses_does_not_end_the_run(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("utd", [0.05, 0.3, 1.0, 20.0])
 def test_actor_and_learner_never_wait_for_each_other(utd: float) -> None:
     """At the last step that a waiting simulation has sent, the ratio allows one more block of updates."""
-    slack = advance_slack(utd)
+    slack = advance_slack(utd, ONLINE_BLOCK)
     for updates in range(0, 40, ONLINE_BLOCK):
         steps = next(n for n in range(10_000) if updates < utd * max(0, n - slack))  # may_advance turns False here
         assert updates + ONLINE_BLOCK <= utd * steps

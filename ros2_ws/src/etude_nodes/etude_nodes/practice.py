@@ -29,6 +29,7 @@ from etude_nodes import prepare
 from etude_nodes.process import open_run, write_json
 from etude_nodes.rehearsal import STATUS_FILE
 from etude_nodes.supervisor import SUPERVISOR_FILE, PracticeError, Supervisor, summary_lines
+from learner.commands import refuse_unfinished_retraining
 
 DOMAINS = range(1, 101)
 """ROS domain ids whose ports lie below the range that the system gives to outgoing connections."""
@@ -132,6 +133,8 @@ def make_run_folder(config: RunConfig, name: str | None, origin: Path | None) ->
     stamp = time.strftime("%Y%m%d-%H%M")
     base = name or f"{config.name}-{config.task.name}-{config.observation}-s{config.seed}-{stamp}"
     source = None if origin is None else open_run(origin)[0]
+    if source is not None:
+        refuse_unfinished_retraining(source)
     root = runs_root()
     root.mkdir(parents=True, exist_ok=True)
     for number in range(1, 1000):

@@ -295,7 +295,7 @@ def random_batches(agent: Agent, updates: int) -> Batch:
     """`updates` batches of random numbers on the device, leaves ``(K, 1, B, …)``."""
     rng = np.random.default_rng(0)
     ring = Ring(2, agent.observation_spec, agent.action_spec)
-    batch = BatchSampler(agent.recipe.data, agent.directions, ring, ring, 0).example(updates)
+    batch = BatchSampler(agent.recipe.data, agent.recipe.phases, ring, ring, 0).example(updates)
 
     def fill(leaf: np.ndarray) -> jax.Array:
         if leaf.dtype == np.uint8:

@@ -152,7 +152,7 @@ def _time_updates(config: RunConfig, spec: ObservationSpec, count: int = 4) -> t
     agent = Agent(config.recipe, spec, ACTION)
     rng = np.random.default_rng(0)
     ring = Ring(10, spec, ACTION)
-    batch = BatchSampler(config.recipe.data, config.recipe.directions, ring, ring, 0).example(count)
+    batch = BatchSampler(config.recipe.data, config.recipe.phases, ring, ring, 0).example(count)
     batch = jax.tree.map(
         lambda a: jnp.asarray(
             rng.integers(0, 255, a.shape).astype(a.dtype) if a.dtype == np.uint8 else rng.uniform(-1, 1, a.shape).astype(a.dtype)

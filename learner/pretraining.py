@@ -15,8 +15,8 @@ def _whole_blocks(updates: int) -> int:
 
 
 def total_updates(recipe: RecipeConfig, prior: Ring) -> int:
-    """Updates before practice, of both stages; 0 when a direction has no prior data to learn from."""
-    if any(prior.transitions(direction) == 0 for direction in recipe.directions):
+    """Updates before practice, of both stages; 0 when a phase has no prior data to learn from."""
+    if any(prior.transitions(phase) == 0 for phase in recipe.phases):
         return 0
     return _whole_blocks(recipe.data.pretrain_bc_steps) + _whole_blocks(recipe.data.offline_steps)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from etude.config import RecipeConfig
+from etude.episodes.segment import Segment
 from etude.episodes.store import EpisodeStore
 from etude.specs import ActionSpec, ObservationSpec
 from learner.critics.cal_ql import monte_carlo_returns
@@ -19,12 +21,26 @@ class DemonstrationError(ValueError):
     """Demonstrations cannot be used for this run; the message names the folder and the remedy."""
 
 
-def load_demonstrations(path: Path, recipe: RecipeConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> Ring:
-    """A ring with every demonstration of the store at `path`.
+def load_demonstrations(
+    paths: Sequence[Path], recipe: RecipeConfig, observation_spec: ObservationSpec, action_spec: ActionSpec
+) -> Ring:
+    """A ring with every demonstration of the stores at `paths`.
 
     Raises:
-        DemonstrationError: the store's specs are not the robot's.
+        StoreError: no store is there.
+        DemonstrationError: a store's specs are not the robot's.
     """
+    segments = [segment for path in paths for segment in _segments(path, observation_spec, action_spec)]
+    ring = Ring(max(1, sum(len(segment.reward) for segment in segments)), observation_spec, action_spec)
+    for segment in segments:
+        for step in relabel(segment.steps(), recipe.reward):
+            row = ring.add(step)
+        rows = np.array(ring.segment_rows(row)[:-1], np.int64)
+        ring.monte_carlo_return[rows] = monte_carlo_returns(ring.reward[rows], ring.terminal[rows], recipe.critic.discount, None)
+    return ring
+
+
+def _segments(path: Path, observation_spec: ObservationSpec, action_spec: ActionSpec) -> list[Segment]:
     store = EpisodeStore.open(path, "r")
     for what, found, wanted in (
         ("observation", store.observation_spec, observation_spec),
@@ -35,14 +51,7 @@ def load_demonstrations(path: Path, recipe: RecipeConfig, observation_spec: Obse
                 f"demonstrations in {path} have another {what} spec than the robot ({found} instead of "
                 f"{wanted}); record them anew with `etude demo record`"
             )
-    segments = [store.read(info) for info in store.segments()]
-    ring = Ring(max(1, sum(len(segment.reward) for segment in segments)), observation_spec, action_spec)
-    for segment in segments:
-        for step in relabel(segment.steps(), recipe.reward):
-            row = ring.add(step)
-        rows = np.array(ring.segment_rows(row)[:-1], np.int64)
-        ring.monte_carlo_return[rows] = monte_carlo_returns(ring.reward[rows], ring.terminal[rows], recipe.critic.discount, None)
-    return ring
+    return [store.read(info) for info in store.segments()]
 
 
 def add_practice(ring: Ring, store: EpisodeStore, recipe: RecipeConfig, labels: InterventionLabels) -> None:

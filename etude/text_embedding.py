@@ -93,7 +93,7 @@ def _clip_text_tower(kind: str) -> tuple:
         import open_clip
     except (ImportError, RuntimeError) as error:  # torchvision without its torch is a RuntimeError
         raise TextEmbeddingError(
-            f"encoder.instruction {kind!r} needs open_clip ({error}): pip install etude[vision], or use {HASHED!r}"
+            f"encoder.instruction {kind!r} needs open_clip ({error}): .venv/bin/pip install -e '.[vision]', or use {HASHED!r}"
         ) from error
     name, _, weights = kind.removeprefix(OPEN_CLIP).partition(":")
     try:

@@ -49,7 +49,7 @@ def _segments(path: Path, observation_spec: ObservationSpec, action_spec: Action
         if found != wanted:
             raise DemonstrationError(
                 f"demonstrations in {path} have another {what} spec than the robot ({found} instead of "
-                f"{wanted}); record them anew with `etude demo record`"
+                f"{wanted}); record them anew with `etude demo record`, and leave out prior data of another robot"
             )
     return [store.read(info) for info in store.segments()]
 

@@ -139,10 +139,12 @@ def train(
     finally:
         # also after Ctrl-C: nothing that was trained is lost. A second one may end a block halfway: its state is gone, and the
         # newest checkpoint and its policy stay. A finished training that was killed before its policy was written writes it now
-        if (done > began_at or done >= total) and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
-            save()
-        checkpoints.close()
-        writer.close()
+        try:
+            if (done > began_at or done >= total) and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+                save()
+        finally:
+            checkpoints.close()
+            writer.close()
     return metrics
 
 

@@ -68,7 +68,7 @@ def demo_record(argv: Sequence[str]) -> int:
     started_s = time.monotonic()
     record_into(config, out, count, arguments.seed, force=arguments.force, progress=_progress_line("demonstrations"))
     print(
-        f"{len(config.recipe.directions) * count} demonstrations of {config.task.name} in {out} "
+        f"{len(config.recipe.phases) * count} demonstrations of {config.task.name} in {out} "
         f"({time.monotonic() - started_s:.0f} s)"
     )
     return 0
@@ -193,7 +193,7 @@ def evaluate_command(argv: Sequence[str]) -> int:
         policy.load_program(program.to_bytes())
         policy.load_weights(weights.to_bytes())
         print(f"policy version {weights.version} of {weights.run_id}, task {config.task.name}, {observation}")
-        for phase in (arguments.phase,) if arguments.phase else config.recipe.directions:
+        for phase in (arguments.phase,) if arguments.phase else config.recipe.phases:
             result = evaluate(
                 robot,
                 policy,
@@ -235,9 +235,10 @@ def _evaluation_config(policy: Path, task: str | None, observation: str, robot: 
     if not run.config.is_file():
         raise CommandError(f"{policy} is not inside a run folder, so its task is not known: name it with --task")
     data = read_yaml(run.config)
-    reset = (data.get("recipe") or {}).get("reset") or {}
+    recipe = data.get("recipe") or {}
+    phases = {part: recipe.get(part) or {} for part in ("reset", "encoder")}
     data = {"task": data.get("task"), "robot": data.get("robot"), "observation": observation}
-    data["recipe"] = {"name": "none", "reward": {"kind": "environment"}, "reset": reset}
+    data["recipe"] = {"name": "none", "reward": {"kind": "environment"}, **phases}
     return build(RunConfig, data, str(run.config))
 
 

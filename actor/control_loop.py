@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from actor import practice
-from actor.demonstrations import instructions, max_steps
+from actor.demonstrations import max_steps
 from actor.evaluation import evaluate, reading_clock
 from actor.help import ANSWERS, MEANWHILE, make_help_rule
 from actor.help.scripted import OPERATOR, ScriptedHelper
@@ -99,7 +99,7 @@ class ControlLoop:
         self._scorer = Scorer(
             judge if config.recipe.reward.kind == "classifier" else None, config.recipe.reward.consecutive_frames
         )
-        self._recorder = SegmentRecorder(robot.action_spec, config.task.name, instructions(config), emit, first_segment)
+        self._recorder = SegmentRecorder(robot.action_spec, config.task.name, config.task.instructions, emit, first_segment)
         self._max_steps = max_steps(config)
         self._announced: tuple[int, str] | None = None
         self._wander = Wander(robot.action_spec, config.recipe.reset.wander_steps, self._rng)
@@ -264,8 +264,7 @@ class ControlLoop:
             if not met:
                 self._apply(practice.Begun())
                 return self._open(reading, phase, armed=True)
-            two_way = self._state.reset == "backward_policy"
-            contradiction = two_way and self._scorer.look(reading, practice.opposite(phase))[0]
+            contradiction = self._state.reset != "human" and self._scorer.look(reading, practice.opposite(phase))[0]
             self._apply(practice.AlreadyMet(contradiction))
             if not self._state.practising:
                 return None
@@ -446,7 +445,7 @@ class ControlLoop:
                 self._snapshot()
             return stop.is_set() or not self._state.evaluating
 
-        for phase in PHASES if self._state.reset == "backward_policy" else PHASES[:1]:
+        for phase in self._config.recipe.phases:
 
             def report(done: int, successes: int, phase: str = phase) -> None:
                 self._message = f"evaluating {phase}: {successes} of {done} succeeded, {episodes} wanted"

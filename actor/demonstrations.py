@@ -59,10 +59,10 @@ def record_demonstrations(
         DemonstrationError: no scripted expert, no ground truth, or the expert fails too often.
     """
     rng = np.random.default_rng([seed, 0xDE30])
-    phases = config.recipe.directions
+    phases = config.recipe.phases
     taken: dict[str, int] = dict.fromkeys(phases, 0)
     writer = _SuccessOnlyWriter(store)
-    recorder = SegmentRecorder(robot.action_spec, config.task.name, instructions(config), writer.add, first_segment=1)
+    recorder = SegmentRecorder(robot.action_spec, config.task.name, config.task.instructions, writer.add, first_segment=1)
     budget = ATTEMPTS_PER_DEMONSTRATION * count_per_direction
     pair = 0
     while any(taken[phase] < count_per_direction for phase in phases):
@@ -90,11 +90,6 @@ def record_demonstrations(
                 if progress is not None:
                     progress(sum(taken.values()), len(phases) * count_per_direction)
     store.flush()
-
-
-def instructions(config: RunConfig) -> dict[str, str]:
-    """Phase -> instruction of the run's task."""
-    return {"forward": config.task.forward.instruction, "backward": config.task.backward.instruction}
 
 
 def max_steps(config: RunConfig) -> dict[str, int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from actor.demonstrations import DemonstrationError, instructions
+from actor.demonstrations import DemonstrationError
 from actor.evaluation import reading_clock
 from actor.practice import opposite
 from actor.safety import filter_action
@@ -70,7 +70,7 @@ def record_play(
         sequence += 1
         store.append(replace(step, actor_id=actor_id, sequence=sequence))
 
-    recorder = SegmentRecorder(robot.action_spec, config.task.name, instructions(config), add, first_segment=1)
+    recorder = SegmentRecorder(robot.action_spec, config.task.name, config.task.instructions, add, first_segment=1)
     wanted = frames_per_direction * len(PHASES)
     number = 0
     while sequence < wanted:

@@ -43,7 +43,7 @@ class PracticeState:
     help_id: int = 0
     help_reason: str = ""
     contradictions: int = 0
-    reset: Literal["human", "backward_policy"] = "backward_policy"
+    reset: Literal["human", "backward_policy", "instruction"] = "backward_policy"
 
     @property
     def mode(self) -> Mode:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from actor.chunks import ChunkPlayer
-from actor.demonstrations import instructions, max_steps
+from actor.demonstrations import max_steps
 from actor.evaluation import evaluate, reading_clock
 from actor.robots import make_robot
 from actor.safety import filter_action, reading_problems
@@ -126,9 +126,9 @@ def _run(
     config: RunConfig, demonstrations: Path, budget: Budget, robot: Robot, stage: Robot, say: Callable[[str], None]
 ) -> Outcome:
     recipe = config.recipe
-    prior = load_demonstrations(demonstrations, recipe, robot.observation_spec, robot.action_spec)
+    prior = load_demonstrations([demonstrations, *config.prior_data], recipe, robot.observation_spec, robot.action_spec)
     online = Ring(recipe.data.replay_capacity_steps, robot.observation_spec, robot.action_spec, recipe.policy.chunk)
-    agent = Agent(recipe, robot.observation_spec, robot.action_spec)
+    agent = Agent(recipe, robot.observation_spec, robot.action_spec, config.task.instructions)
     mean, std = state_statistics(prior)
     state = agent.init(jax.random.key_data(jax.random.key(config.seed)), mean, std)
     sampler = BatchSampler(recipe, prior, online, config.seed)
@@ -196,7 +196,7 @@ class _Collector:
         self._config, self._robot, self._actor, self._rng = config, robot, actor, rng
         self._steps: list[Step] = []
         self._recorder = SegmentRecorder(
-            robot.action_spec, config.task.name, instructions(config), self._steps.append, first_segment=1
+            robot.action_spec, config.task.name, config.task.instructions, self._steps.append, first_segment=1
         )
 
     def episode(self, ring: Ring, labels: InterventionLabels) -> tuple[int, bool]:

@@ -36,6 +36,7 @@ def train_offline(argv: Sequence[str]) -> int:
         "folder: evaluate it, or go on practising from it. Ctrl-C keeps what was trained; --resume goes on.",
         epilog="examples:\n  etude train offline --recipe cal_ql --task relocate\n"
         "  etude train offline --recipe iql --task drawer --data my-demonstrations recipe.data.offline_steps=20000\n"
+        "  etude train offline --recipe robofume --task drawer --data drawer-demonstrations --data slide-demonstrations\n"
         "  etude train offline --recipe iql --from runs/latest   (a fresh policy from what that run saw)\n"
         "  etude train offline --resume runs/offline-cal_ql-relocate-s0\n"
         "then: etude evaluate --policy runs/<name>/policy, or etude practice run --from runs/<name>",
@@ -45,7 +46,13 @@ def train_offline(argv: Sequence[str]) -> int:
     parser.add_argument("--task", help="name in robot_configs/tasks")
     parser.add_argument("--robot", default="sim_panda_fast", help="name in robot_configs/robots (default: %(default)s)")
     parser.add_argument("--observation", choices=("pixels", "state"), default="state")
-    parser.add_argument("--data", type=Path, help="episode store of demonstrations (default: the task's own)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        help="episode store of the task's demonstrations (default: those that `etude demo record` made); given again: of further "
+        "ones, of other tasks too (prior data), each row with its own instruction",
+    )
     parser.add_argument(
         "--from",
         dest="origin",
@@ -64,7 +71,8 @@ def train_offline(argv: Sequence[str]) -> int:
     from learner.replay.demonstrations import DemonstrationError
 
     demonstrations = config.demonstrations or demonstrations_store(config.task.name, config.observation)
-    print(f"{config.recipe.name} on {demonstrations}" + (f" and the steps of {practice.parent}" if practice else ""), flush=True)
+    further = "".join(f", {path}" for path in config.prior_data) + (f" and the steps of {practice.parent}" if practice else "")
+    print(f"{config.recipe.name} on {demonstrations}{further}", flush=True)
     try:
         train(config, folder, demonstrations, practice, _say)
     except (StoreError, DemonstrationError) as error:
@@ -114,14 +122,33 @@ def _begun(arguments: argparse.Namespace) -> tuple[RunFolder, RunConfig, Path | 
     if folder.config.exists():
         raise ConfigError(f"{folder.root} exists already: go on with --resume {folder.root}, or choose another --name")
     base |= {"name": "offline", "seed": arguments.seed}
-    if arguments.data is not None:
-        base["demonstrations"] = str(arguments.data.resolve())
+    if arguments.data:
+        own, *prior = [path.resolve() for path in arguments.data]
+        base |= {"demonstrations": str(own), "prior_data": [str(path) for path in prior]}
     config = load_run_config(base, arguments.overrides, truth_without_images=True)
+    _check_order(config)
     folder.create()
     save_config(config, folder.config)
     if practice is not None:
         (folder.root / PRACTICE_OF).write_text(f"{practice}\n", encoding="utf-8")
     return folder, config, practice
+
+
+def _check_order(config: RunConfig) -> None:
+    """With prior data the first store must be the task's own: practice goes on with it. Raises ConfigError."""
+    if not config.prior_data or config.demonstrations is None:
+        return
+    from etude.episodes.store import EpisodeStore, StoreError
+
+    try:
+        tasks = {info.task for info in EpisodeStore.open(config.demonstrations, "r").segments()}
+    except StoreError as error:
+        raise ConfigError(str(error)) from None
+    if config.task.name not in tasks:
+        raise ConfigError(
+            f"the first --data, {config.demonstrations}, shows {', '.join(sorted(tasks)) or 'nothing'} and not the task "
+            f"{config.task.name!r}: name the task's own demonstrations first, prior data of other tasks after it"
+        )
 
 
 def _resumed(arguments: argparse.Namespace) -> tuple[RunFolder, RunConfig, Path | None]:
@@ -189,7 +216,7 @@ def policy_export(argv: list[str]) -> int:
     # a run that was trained offline has no episodes of its own
     demonstrations = config.demonstrations or demonstrations_store(config.task.name, config.observation)
     store = EpisodeStore.open(folder.episodes if folder.episodes.is_dir() else demonstrations, "r")
-    agent = Agent(config.recipe, store.observation_spec, store.action_spec)
+    agent = Agent(config.recipe, store.observation_spec, store.action_spec, config.task.instructions)
     dim = store.observation_spec.state_dim
     like = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(dim), np.ones(dim))
     checkpoints = Checkpoints(folder.checkpoints)

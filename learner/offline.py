@@ -66,7 +66,7 @@ def train(
     """Do the recipe's updates before practice, from the folder's newest checkpoint on; returns the last metrics.
 
     Args:
-        demonstrations: episode store whose segments are all successful demonstrations.
+        demonstrations: episode store whose segments are all successful demonstrations; ``config.prior_data`` are more of them.
         practice: episode store of a practice run, or None; its rows are never cloned.
 
     Raises:
@@ -75,20 +75,20 @@ def train(
     recipe = config.recipe
     specs = EpisodeStore.open(demonstrations, "r")
     observation_spec, action_spec = specs.observation_spec, specs.action_spec
-    prior = load_demonstrations(demonstrations, recipe, observation_spec, action_spec)
+    prior = load_demonstrations((demonstrations, *config.prior_data), recipe, observation_spec, action_spec)
     practised = Ring(recipe.data.replay_capacity_steps, observation_spec, action_spec, recipe.policy.chunk)
     if practice is not None:
         add_practice(practised, EpisodeStore.open(practice, "r"), recipe, InterventionLabels(recipe, practised))
     total = pretraining.total_updates(recipe, prior)
     if total == 0:
-        missing = [d for d in recipe.directions if prior.transitions(d) == 0]
+        missing = [phase for phase in recipe.phases if prior.transitions(phase) == 0]
         why = (
             f"{demonstrations} has no {' and no '.join(missing)} data"
             if missing
             else "data.pretrain_bc_steps and data.offline_steps are 0"
         )
         raise ConfigError(f"there is nothing to train: {why}")
-    agent = Agent(recipe, observation_spec, action_spec)
+    agent = Agent(recipe, observation_spec, action_spec, config.task.instructions)
     mean, std = state_statistics(prior)
     state = agent.init(jax.random.key_data(jax.random.key(config.seed)), mean, std)
     sampler = BatchSampler(recipe, prior, practised, config.seed)
@@ -139,10 +139,12 @@ def train(
     finally:
         # also after Ctrl-C: nothing that was trained is lost. A second one may end a block halfway: its state is gone, and the
         # newest checkpoint and its policy stay. A finished training that was killed before its policy was written writes it now
-        if (done > began_at or done >= total) and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
-            save()
-        checkpoints.close()
-        writer.close()
+        try:
+            if (done > began_at or done >= total) and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+                save()
+        finally:
+            checkpoints.close()
+            writer.close()
     return metrics
 
 

@@ -20,8 +20,8 @@ def _multiple(updates: int, of: int) -> int:
 
 
 def total_updates(recipe: RecipeConfig, prior: Ring) -> int:
-    """Updates before practice, of both stages; 0 when a direction has no prior data to learn from."""
-    if any(prior.transitions(direction) == 0 for direction in recipe.directions):
+    """Updates before practice, of both stages; 0 when a phase has no prior data to learn from."""
+    if any(prior.transitions(phase) == 0 for phase in recipe.phases):
         return 0
     return sum(_multiple(updates, block(recipe)) for updates in (recipe.data.pretrain_bc_steps, recipe.data.offline_steps))
 

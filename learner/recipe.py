@@ -1,24 +1,27 @@
 """Composes the axes of a recipe into one agent: pure functions on a pytree, jitted by the caller.
 
-One policy per direction of practice (axis `reset`); everything that belongs to a direction carries a leading axis in the order of
-`RecipeConfig.directions`. The observation encoder is shared: it is trained by the critics of all directions, and each frame is
-encoded once per update. The parts do not know each other; they meet in `learner.parts`.
+One policy per direction of practice, or one for both that reads instructions (axis `reset`); everything that belongs to a
+policy carries a leading axis in the order of `RecipeConfig.directions`. The observation encoder is shared: it is trained by the
+critics of all directions, and each frame is encoded once per update. The parts do not know each other; they meet in
+`learner.parts`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from etude.config import RecipeConfig
-from etude.specs import ActionSpec, ObservationSpec
+from etude.specs import PHASES, ActionSpec, ObservationSpec
+from etude.text_embedding import embed
 from learner.exploration import rnd
 from learner.networks.encoders import ObservationEncoder
 from learner.parts import Improver, Metrics, Params, Rows, part
@@ -52,15 +55,28 @@ class AgentState:
 
 
 class Agent:
-    """The functions of one recipe for one robot; holds no arrays.
+    """The functions of one recipe for one robot; holds no arrays but the embedded instructions of its task, where the recipe
+    reads them.
 
     A batch has leaves ``(D, B, …)``: ``observation`` and ``next_observation`` (dicts), ``action``, ``reward``, ``terminal``,
     ``discount``, ``demonstration`` (1 for rows of demonstrations), ``monte_carlo_return`` and ``weight`` (of supervised losses).
     `action_dim` is that of a whole action chunk; for critic and policy the chunk is one action.
     """
 
-    def __init__(self, recipe: RecipeConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
+    def __init__(
+        self,
+        recipe: RecipeConfig,
+        observation_spec: ObservationSpec,
+        action_spec: ActionSpec,
+        instructions: Mapping[str, str] | None = None,
+    ) -> None:
+        """`instructions`: phase -> text, what the exported policy is told in each phase; needed where the recipe reads them.
+
+        Raises:
+            TextEmbeddingError: the texts cannot be embedded as the recipe says.
+        """
         self.recipe = recipe
+        self.instructions = None if recipe.encoder.instruction == "none" else _embedded(recipe, instructions)
         self.observation_spec = observation_spec
         self.action_spec = action_spec
         self.directions = recipe.directions
@@ -80,6 +96,8 @@ class Agent:
         """A fresh agent; `state_mean`, `state_std` ``(state_dim,)`` normalise the state for ever."""
         key, encoder_key, critic_key, policy_key, novelty_key = jax.random.split(key, 5)
         example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in self.observation_spec.shapes().items()}
+        if self.instructions is not None:
+            example["instruction"] = jnp.asarray(self.instructions[:1])
         variables = self.encoder.init(encoder_key, example)
         encoder = variables.get("params", {})
         statistics = {"mean": jnp.asarray(state_mean, jnp.float32), "std": jnp.asarray(state_std, jnp.float32)}
@@ -310,16 +328,24 @@ class Agent:
     # --- acting ---------------------------------------------------------------------------------------------------
 
     def policy_parameters(self, state: AgentState) -> Params:
-        """What the policy program needs and nothing else: no optimisers, and critics only when actions are improved by them."""
+        """What the policy program needs and nothing else: no optimisers, and critics only when actions are improved by them.
+
+        The embedded instruction of each phase travels with the weights, so a robot needs no text model.
+        """
         parameters = {"encoder": state.encoder, "statistics": state.statistics, "policy": state.policy_average}
+        if self.instructions is not None:
+            parameters["instructions"] = jnp.asarray(self.instructions)
         return parameters | ({"critic": state.critic} if self.improvement.ACTS_WITH_CRITIC else {})
 
     def act(self, parameters: Params, observation: dict[str, jax.Array], key: jax.Array, explore: jax.Array) -> jax.Array:
         """Action ``(d,)`` for one unbatched observation whose ``phase`` entry is the one-hot direction; with ``policy.chunk`` h
         above 1 the next h actions ``(h, d)``. Exported as the policy program."""
-        index = jnp.minimum(jnp.argmax(observation["phase"]), len(self.directions) - 1)
+        phase = jnp.argmax(observation["phase"])
+        index = jnp.minimum(phase, len(self.directions) - 1)
         policy, critic = jax.tree.map(lambda leaf: leaf[index], (parameters["policy"], parameters.get("critic", {})))
         batched = {name: observation[name][None] for name in self.observation_spec.shapes()}
+        if self.instructions is not None:
+            batched["instruction"] = parameters["instructions"][phase][None]
         features = self.encode(parameters["encoder"], parameters["statistics"], batched)
         action = self.improvement.act(self._improver(critic), policy, features, key, explore)[0]
         return action if self.recipe.policy.chunk == 1 else action.reshape(-1, self.action_spec.dim)
@@ -331,6 +357,14 @@ def _while_practising(recipe: RecipeConfig) -> RecipeConfig:
     if critic.cql_online_weight is None:
         return recipe
     return recipe.model_copy(update={"critic": critic.model_copy(update={"cql_weight": critic.cql_online_weight})})
+
+
+def _embedded(recipe: RecipeConfig, instructions: Mapping[str, str] | None) -> np.ndarray:
+    """The instruction of every phase ``(P, instruction_dim)``, in the order of `PHASES`."""
+    if instructions is None:
+        raise ValueError(f"recipe {recipe.name!r} reads instructions: give Agent those of the task (TaskConfig.instructions)")
+    encoder = recipe.encoder
+    return np.stack([embed(encoder.instruction, instructions[phase], encoder.instruction_dim) for phase in PHASES])
 
 
 def _map_directions(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -79,11 +79,12 @@ class Learner:
         self.run_id = folder.root.name
         self.learner_id = uuid.uuid4().hex
         data = config.recipe.data
-        self._agent = Agent(config.recipe, observation_spec, action_spec)
+        self._agent = Agent(config.recipe, observation_spec, action_spec, config.task.instructions)
         self._lock = threading.Lock()
         self._online = Ring(data.replay_capacity_steps, observation_spec, action_spec, config.recipe.policy.chunk)
-        self._demonstrations = load_demonstrations(demonstrations, config.recipe, observation_spec, action_spec)
-        self._directions = config.recipe.directions
+        stores = (demonstrations, *config.prior_data)
+        self._demonstrations = load_demonstrations(stores, config.recipe, observation_spec, action_spec)
+        self._phases, self._directions = config.recipe.phases, config.recipe.directions
         self._block = pretraining.block(config.recipe, ONLINE_BLOCK)
         self._sampler = BatchSampler(config.recipe, self._demonstrations, self._online, config.seed)
         self._store = _open_store(folder.episodes, observation_spec, action_spec, {"run": self.run_id, "task": config.task.name})
@@ -159,7 +160,7 @@ class Learner:
     def metrics(self) -> dict[str, float]:
         """Newest numbers: losses, rates, replay sizes. Plain floats."""
         with self._lock:
-            sizes = {f"replay/{phase}_transitions": float(self._online.transitions(phase)) for phase in self._directions}
+            sizes = {f"replay/{phase}_transitions": float(self._online.transitions(phase)) for phase in self._phases}
             sizes["replay/ram_mb"] = (self._online.bytes_used() + self._demonstrations.bytes_used()) / 1e6
         practised = max(1, self.environment_steps - self.config.recipe.data.min_online_steps)
         return {
@@ -285,7 +286,7 @@ class Learner:
             self._state, metrics = blocks[stage](self._state, jax.tree.map(jnp.asarray, batch))
             values = {name: np.asarray(value) for name, value in metrics.items()}  # waits for the block
             self._newest_metrics = {
-                f"{name}/{phase}": float(v[i]) for name, v in values.items() for i, phase in enumerate(self._directions)
+                f"{name}/{direction}": float(v[i]) for name, v in values.items() for i, direction in enumerate(self._directions)
             }
             if stage != "online":
                 self._pretrained_updates += count
@@ -358,7 +359,7 @@ class Learner:
         """Updates that the update-to-data ratio allows after so many environment steps."""
         data = self.config.recipe.data
         if not self.pretrained or any(
-            self._online.transitions(p) + self._demonstrations.transitions(p) == 0 for p in self._directions
+            self._online.transitions(p) + self._demonstrations.transitions(p) == 0 for p in self._phases
         ):
             return 0.0 if not self.pretrained else float(self.updates)
         return data.utd * max(0, environment_steps - data.min_online_steps)

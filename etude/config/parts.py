@@ -57,3 +57,8 @@ class TaskConfig(Model):
     options: dict[str, float] = Field(
         default_factory=dict, description="Scene parameters; unknown ones are refused by the scene."
     )
+
+    @property
+    def instructions(self) -> dict[str, str]:
+        """Phase -> instruction."""
+        return {"forward": self.forward.instruction, "backward": self.backward.instruction}

@@ -116,8 +116,10 @@ class RewardConfig(Model):
 
 
 class ResetConfig(Model):
-    kind: Literal["human", "backward_policy"] = Field(
-        "backward_policy", description="backward_policy: a second policy with the backward task's own reward (FBRL)."
+    kind: Literal["human", "backward_policy", "instruction"] = Field(
+        "backward_policy",
+        description="backward_policy: a second policy with the backward task's own reward (FBRL). instruction: one policy is "
+        "told in words which of the two tasks to do (RoboFuME).",
     )
     wander_steps: int = Field(
         0,
@@ -184,6 +186,13 @@ class EncoderConfig(Model):
     compute_dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of the products in image encoders; parameters and features stay float32. bfloat16 is for GPUs."
     )
+    instruction: str = Field(
+        "none",
+        pattern=r"^(none|hashed|open_clip:[^:]+:.+)$",
+        description="How the instruction of a row becomes an input of policy and critic: hashed (words, no weights), or the text "
+        "tower open_clip:<model>:<weights>.",
+    )
+    instruction_dim: int = Field(128, ge=8, description="Size of the text's embedding; for open_clip that of the model.")
 
 
 class RecipeConfig(Model):
@@ -200,9 +209,15 @@ class RecipeConfig(Model):
     encoder: EncoderConfig = EncoderConfig()
 
     @property
+    def phases(self) -> tuple[str, ...]:
+        """The phases that are practised, in the order of `PHASES`."""
+        return PHASES[:1] if self.reset.kind == "human" else PHASES
+
+    @property
     def directions(self) -> tuple[str, ...]:
-        """The directions of practice that have a policy of their own."""
-        return PHASES if self.reset.kind == "backward_policy" else PHASES[:1]
+        """Names of the sets of parameters (policy, critic): one per practised phase, or one for all of them, told by its
+        instruction which to do."""
+        return ("both",) if self.reset.kind == "instruction" else self.phases
 
     @property
     def return_bounds(self) -> tuple[float, float]:
@@ -236,6 +251,11 @@ class RecipeConfig(Model):
         if critic.backup_entropy and (policy != "gaussian" or improvement.kind != "gradient"):
             raise ValueError("critic.backup_entropy needs the entropy of a gaussian policy improved by gradient: set it to false")
         self._data_fits()
+        if self.reset.kind == "instruction" and self.encoder.instruction == "none":
+            raise ValueError(
+                "reset.kind 'instruction' has one policy for both phases, and encoder.instruction is 'none', so nothing tells it "
+                "which: set encoder.instruction to hashed, or use reset.kind backward_policy"
+            )
         if improvement.keep > improvement.candidates:
             raise ValueError(f"improvement.keep is {improvement.keep}, more than the {improvement.candidates} candidates")
         if critic.head == "hl_gauss":

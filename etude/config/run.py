@@ -44,6 +44,11 @@ class RunConfig(Model):
     demonstrations: Path | None = Field(
         None, description="Episode store of the demonstrations; None: the task's own, recorded when missing."
     )
+    prior_data: tuple[Path, ...] = Field(
+        (),
+        description="Episode stores of further demonstrations, of other tasks too; learnt beside the task's own, each row with "
+        "its own instruction.",
+    )
     robot_namespace: str = Field("robot", pattern=r"^[a-z][a-z0-9_]*$")
     evaluation: EvaluationConfig = EvaluationConfig()
     dashboard: DashboardConfig = DashboardConfig()
@@ -55,5 +60,15 @@ class RunConfig(Model):
             raise ValueError(
                 "recipe.reward.kind is 'classifier' but observation is 'state' (no images): use "
                 "observation=pixels or recipe.reward.kind=environment"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _instructions_differ(self) -> "RunConfig":
+        forward, backward = (text.strip().lower() for text in self.task.instructions.values())
+        if self.recipe.reset.kind == "instruction" and forward == backward:
+            raise ValueError(
+                f"recipe.reset.kind is 'instruction', but both instructions of task {self.task.name!r} are {forward!r}, so the "
+                "one policy cannot tell the phases apart: word task.forward.instruction and task.backward.instruction differently"
             )
         return self

@@ -17,6 +17,8 @@ from etude.config import EncoderConfig
 from etude.specs import IMAGE_PREFIX, ObservationSpec
 
 Arrays = dict[str, jax.Array]
+INSTRUCTION_FEATURES = 32
+"""Size of the learned projection of an instruction's embedding."""
 
 
 class PatchEncoder(nn.Module):
@@ -56,7 +58,8 @@ class ConvEncoder(nn.Module):
 
 
 class ObservationEncoder(nn.Module):
-    """Observation (batched, see `etude.specs`) → ``(B, d)``: per-camera features (LayerNorm, tanh) beside the normalised state.
+    """Observation (batched, see `etude.specs`) → ``(B, d)``: per-camera features (LayerNorm, tanh) beside the normalised state,
+    and as many of the embedded instruction, the entry ``instruction (B, instruction_dim)``, where the recipe reads it.
 
     With ``compute_dtype: bfloat16`` cameras are encoded in bfloat16 up to the LayerNorm; parameters and features are float32.
     The state's mean and standard deviation are in the collection ``statistics``: fixed numbers, exported with the weights.
@@ -81,6 +84,9 @@ class ObservationEncoder(nn.Module):
             else:
                 module = ConvEncoder(share, dtype, name=f"conv_{name}")
             parts.append(jnp.tanh(nn.LayerNorm(name=f"norm_{name}")(module(image).astype(jnp.float32))))
+        if self.config.instruction != "none":
+            words = nn.Dense(INSTRUCTION_FEATURES, name="instruction_projection")(observation["instruction"])
+            parts.append(jnp.tanh(nn.LayerNorm(name="instruction_norm")(words)))
         return jnp.concatenate(parts, axis=-1)
 
     def uses_convolutions(self) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from etude.config import RecipeConfig
+from etude.episodes.segment import Segment
 from etude.episodes.store import EpisodeStore
 from etude.specs import ActionSpec, ObservationSpec
 from learner.critics.cal_ql import monte_carlo_returns
@@ -19,23 +21,16 @@ class DemonstrationError(ValueError):
     """Demonstrations cannot be used for this run; the message names the folder and the remedy."""
 
 
-def load_demonstrations(path: Path, recipe: RecipeConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> Ring:
-    """A ring with every demonstration of the store at `path`.
+def load_demonstrations(
+    paths: Sequence[Path], recipe: RecipeConfig, observation_spec: ObservationSpec, action_spec: ActionSpec
+) -> Ring:
+    """A ring with every demonstration of the stores at `paths`.
 
     Raises:
-        DemonstrationError: the store's specs are not the robot's.
+        StoreError: no store is there.
+        DemonstrationError: a store's specs are not the robot's.
     """
-    store = EpisodeStore.open(path, "r")
-    for what, found, wanted in (
-        ("observation", store.observation_spec, observation_spec),
-        ("action", store.action_spec, action_spec),
-    ):
-        if found != wanted:
-            raise DemonstrationError(
-                f"demonstrations in {path} have another {what} spec than the robot ({found} instead of "
-                f"{wanted}); record them anew with `etude demo record`"
-            )
-    segments = [store.read(info) for info in store.segments()]
+    segments = [segment for path in paths for segment in _segments(path, observation_spec, action_spec)]
     rows = max(1, sum(len(segment.reward) for segment in segments))
     ring = Ring(rows, observation_spec, action_spec, recipe.policy.chunk)
     for segment in segments:
@@ -46,6 +41,20 @@ def load_demonstrations(path: Path, recipe: RecipeConfig, observation_spec: Obse
             ring.reward[begun], ring.terminal[begun], recipe.critic.discount, None
         )
     return ring
+
+
+def _segments(path: Path, observation_spec: ObservationSpec, action_spec: ActionSpec) -> list[Segment]:
+    store = EpisodeStore.open(path, "r")
+    for what, found, wanted in (
+        ("observation", store.observation_spec, observation_spec),
+        ("action", store.action_spec, action_spec),
+    ):
+        if found != wanted:
+            raise DemonstrationError(
+                f"demonstrations in {path} have another {what} spec than the robot ({found} instead of "
+                f"{wanted}); record them anew with `etude demo record`, and leave out prior data of another robot"
+            )
+    return [store.read(info) for info in store.segments()]
 
 
 def add_practice(ring: Ring, store: EpisodeStore, recipe: RecipeConfig, labels: InterventionLabels) -> None:

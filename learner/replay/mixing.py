@@ -1,4 +1,4 @@
-"""What a batch is made of: equal rows of every direction, each half demonstrations and half practice (RLPD §4.1), randomly
+"""What a batch is made of: equal rows of every phase, each half demonstrations and half practice (RLPD §4.1), randomly
 shifted images."""
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from etude.config import RecipeConfig
+from etude.config import EncoderConfig, RecipeConfig
 from etude.specs import IMAGE_PREFIX
+from etude.text_embedding import embed
 from learner.replay.ring import Ring
 
 
@@ -21,30 +22,48 @@ def shift_into(out: np.ndarray, image: np.ndarray, pad: int, dy: int, dx: int) -
 
 
 class BatchSampler:
-    """Draws batches with leaves ``(K, D, B, …)`` for D directions from a demonstration ring and an online ring.
+    """Draws batches with leaves ``(K, D, B, …)`` for D sets of parameters from a demonstration ring and an online ring.
 
-    Demonstrations are `demonstration_share` of each direction's rows exactly, in every mini-batch; with nothing online yet,
-    all of them. Distillation in proportion to the data (PA-RL, Mark et al. 2024) does not draw rows of its own: the batch's rows
-    are weighed by how rarely they were drawn, which has the same expectation and encodes nothing twice.
+    Every practised phase has the same number of rows, and the sets of parameters share the phases in this order: with one set
+    its rows are of all phases. Demonstrations are `demonstration_share` of each phase's rows exactly, in every mini-batch; with
+    nothing online yet, all of them. Distillation in proportion to the data (PA-RL, Mark et al. 2024) does not draw rows of its
+    own: the batch's rows are weighed by how rarely they were drawn, which has the same expectation and encodes nothing twice.
+    Where the recipe's encoder reads instructions, observations have ``instruction``: the embedding of the text that was stored
+    with the row.
     """
 
     def __init__(self, recipe: RecipeConfig, demonstrations: Ring, online: Ring, seed: int) -> None:
-        self.config, self.directions, self.discount = recipe.data, recipe.directions, recipe.critic.discount
+        self.config, self.phases, self.discount = recipe.data, recipe.phases, recipe.critic.discount
         self.demonstrations, self.online = demonstrations, online
         self.rng = np.random.default_rng(seed)
+        self._directions, self._encoder = len(recipe.directions), recipe.encoder
 
     def sample(self, updates: int, demonstrations_only: bool = False) -> dict[str, Any]:
-        """Batches for `updates` updates; ``config.batch_size`` rows per update, shared equally by the directions."""
-        batch = self.example(updates)
+        """Batches for `updates` updates; ``config.batch_size`` rows per update, shared equally by the phases."""
+        batch = self._by_phase(updates)
         for k in range(updates):
-            for p, phase in enumerate(self.directions):
+            for p, phase in enumerate(self.phases):
                 self._fill(batch, (k, p), phase, batch["reward"].shape[-1], demonstrations_only)
-        return batch
+        return self._by_direction(batch)
 
     def example(self, updates: int) -> dict[str, Any]:
         """An unfilled batch: the shapes and dtypes that `sample` returns, to compile against."""
-        lead = (updates, len(self.directions), self.config.batch_size // len(self.directions))
+        return self._by_direction(self._by_phase(updates))
+
+    def _by_direction(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Leaves ``(K, P, R, …)`` of P phases as ``(K, D, P / D · R, …)``."""
+        return {
+            name: self._by_direction(leaf)
+            if isinstance(leaf, dict)
+            else leaf.reshape(leaf.shape[0], self._directions, -1, *leaf.shape[3:])
+            for name, leaf in batch.items()
+        }
+
+    def _by_phase(self, updates: int) -> dict[str, Any]:
+        lead = (updates, len(self.phases), self.config.batch_size // len(self.phases))
         observation = {name: np.empty((*lead, *a.shape[1:]), a.dtype) for name, a in self.online.observation.items()}
+        if self._encoder.instruction != "none":
+            observation["instruction"] = np.empty((*lead, self._encoder.instruction_dim), np.float32)
         following = {name: np.empty_like(array) for name, array in observation.items()}
         batch: dict[str, Any] = {
             "observation": observation,
@@ -95,6 +114,8 @@ class BatchSampler:
         self, ring: Ring, rows: np.ndarray, out: dict[str, np.ndarray], where: tuple[int, int], part: slice
     ) -> None:
         pad = self.config.random_shift_px
+        if self._encoder.instruction != "none":
+            out["instruction"][where][part] = embeddings(self._encoder, ring, rows)
         for name, source in ring.observation.items():
             target = out[name][where][part]
             if not name.startswith(IMAGE_PREFIX) or pad == 0:
@@ -103,3 +124,9 @@ class BatchSampler:
             shifts = self.rng.integers(0, 2 * pad + 1, size=(len(rows), 2))
             for i, row in enumerate(rows):
                 shift_into(target[i], source[row], pad, int(shifts[i, 0]), int(shifts[i, 1]))
+
+
+def embeddings(encoder: EncoderConfig, ring: Ring, rows: np.ndarray) -> np.ndarray:
+    """Embedded instructions ``(n, instruction_dim)`` of `rows` ``(n,)``."""
+    table = np.stack([embed(encoder.instruction, text, encoder.instruction_dim) for text in ring.texts])
+    return table[ring.instruction[rows]]

@@ -85,6 +85,10 @@ class Ring:
         self.next_row = np.full(capacity, NONE, np.int64)
         self.previous_row = np.full(capacity, NONE, np.int64)
         self.row_phase = np.full(capacity, NONE, np.int8)
+        self.instruction = np.zeros(capacity, np.int32)
+        """Index into `texts`."""
+        self.texts: list[str] = []
+        self._numbers: dict[str, int] = {}
         self.valid = {phase: _IndexSet(capacity) for phase in PHASES}
         self.successes = {phase: _IndexSet(capacity) for phase in PHASES}
         self.cursor = 0
@@ -105,6 +109,7 @@ class Ring:
         self.monte_carlo_return[row] = -np.inf
         self.weight[row] = 1.0
         self.row_phase[row] = PHASES.index(step.phase)
+        self.instruction[row] = self._number(step.instruction)
         opened = self._open.get(step.actor_id)
         if opened is not None and opened[0] == step.segment and not step.is_first and opened[1] != row:
             previous = opened[1]
@@ -132,6 +137,12 @@ class Ring:
             row = int(self.previous_row[row])
             if row == NONE:
                 return
+
+    def _number(self, text: str) -> int:
+        if text not in self._numbers:
+            self._numbers[text] = len(self.texts)
+            self.texts.append(text)
+        return self._numbers[text]
 
     def _forget(self, row: int) -> None:
         """Unlink what the row held before it is overwritten."""

@@ -134,7 +134,7 @@ def point_config(**changes) -> RunConfig:
             "cameras": [],
         },
         "robot": {"name": "point", "pace": "free", "control_rate_hz": 50.0, "safety": {"max_translation_per_step_m": STEP_M}},
-        "recipe": {"name": "test", "reward": {"kind": "environment"}, "reset": {}, "help": {}},
+        "recipe": {"name": "test", "reward": {"kind": "environment"}, "reset": {}, "help": {}, "encoder": {}},
         "observation": "state",
         "evaluation": {"interval_episodes": 0},
     }
@@ -144,6 +144,7 @@ def point_config(**changes) -> RunConfig:
         "reward": data["recipe"]["reward"],
         "reset": data["recipe"]["reset"],
         "help": data["recipe"]["help"],
+        "encoder": data["recipe"]["encoder"],
         "evaluation": data["evaluation"],
         "run": data,
     }

@@ -125,6 +125,16 @@ def test_the_task_of_a_policy_is_that_of_its_run(point, exported, capsys):
     assert "task point, state" in out and "backward" not in out
 
 
+def test_a_policy_of_both_directions_is_evaluated_in_both(point, exported, capsys):
+    config = point_config(reset__kind="instruction", encoder__instruction="hashed")
+    policy = point / "runs" / "told" / "policy"
+    save_policy(policy, *exported)
+    save_config(config, policy.parent / "config.yaml")
+    assert commands.evaluate_command(["--policy", str(policy), "--episodes", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "forward: " in printed and "backward: " in printed
+
+
 def test_a_policy_outside_a_run_needs_the_task_named(point, exported):
     save_policy(point / "alone", *exported)
     with pytest.raises(commands.CommandError, match="--task"):

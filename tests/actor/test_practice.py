@@ -30,7 +30,7 @@ EVENTS = st.one_of(
     st.builds(p.AskHelp, st.just("why")),
 )
 HISTORIES = st.lists(EVENTS, max_size=40)
-STARTS = st.builds(p.PracticeState, reset=st.sampled_from(["human", "backward_policy"]))
+STARTS = st.builds(p.PracticeState, reset=st.sampled_from(["human", "backward_policy", "instruction"]))
 
 
 def run(events, state=None):

@@ -152,7 +152,10 @@ def test_every_policy_class_plans_chunks_and_its_program_plans_the_same(kind) ->
 def test_the_first_action_of_a_plan_is_the_first_of_the_cloned_ones() -> None:
     """A policy that clones the chunk (a, b, c) plans a, then b, then c: the inner order is that of time."""
     recipe = small_recipe(
-        policy={"chunk": 3, "hidden": (32,), "learning_rate": 1e-2}, critic={"kind": "none"}, improvement={"kind": "bc"}
+        policy={"chunk": 3, "hidden": (32,), "learning_rate": 1e-2},
+        critic={"kind": "none"},
+        improvement={"kind": "bc"},
+        reset={"kind": "human"},
     )
     agent = Agent(recipe, STATE_ONLY, ACTION)
     state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))

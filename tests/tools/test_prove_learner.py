@@ -101,7 +101,7 @@ def test_earl_demonstrations_fit_the_gymnasium_robot_and_the_learner(tmp_path):
         first = store.read(store.segments()[0]).steps()
     assert [step.reward for step in first] == [0.0, 0.0, 1.0, 0.0] and [step.success for step in first] == [0, 0, 0, 1]
     assert first[0].is_first and first[-1].is_last and first[-1].is_terminal
-    ring = load_demonstrations(tmp_path / "store", config.recipe, robot.observation_spec, robot.action_spec)
+    ring = load_demonstrations([tmp_path / "store"], config.recipe, robot.observation_spec, robot.action_spec)
     assert ring.transitions("forward") == 10
     np.testing.assert_array_equal(ring.reward[:4], [-1.0, -1.0, 0.0, 0.0])  # the recipe's convention
     np.testing.assert_allclose(ring.monte_carlo_return[:3], [-1.99, -1.0, 0.0])

@@ -52,7 +52,7 @@ def _check_directions(config: RunConfig) -> None:
 
     with EpisodeStore.open(demonstrations_of(config), "r") as store:
         shown = {info.phase for info in store.segments()}
-    absent = [direction for direction in config.recipe.directions if direction not in shown]
+    absent = [phase for phase in config.recipe.phases if phase not in shown]
     if shown and absent:
         raise ConfigError(
             f"the demonstrations in {demonstrations_of(config)} show no {' and no '.join(absent)} attempts, which recipe "

@@ -65,7 +65,7 @@ CONSERVATIVE = (
     "recipe.critic.cql_importance_sampling=false",
     "recipe.critic.cql_max_target_backup=false",
 )
-"""The weight is beside values of at most 1. With importance sampling and so narrow a policy, cal_ql fell to 0 while offline (seed 0)."""
+"""The weight is beside values of at most 1. With importance sampling and so narrow a policy cal_ql fell to 0 offline (seed 0)."""
 # Chosen for one slow core: an update improves a batch of actions three times, and all of that costs candidates × width × critics
 PA_RL = (
     "recipe.data.pretrain_bc_steps=5000",
@@ -107,7 +107,16 @@ ALL_RECIPES = (
     Entry("rlpd", "rlpd_state", (*GAUSSIAN, *CLONING)),
     CAL_QL,
     CQL,
-    Entry("iql", "iql", (*GAUSSIAN, "recipe.data.offline_steps=2000", "recipe.improvement.inverse_temperature=150")),
+    Entry(
+        "iql",
+        "iql",
+        (
+            *GAUSSIAN,
+            "recipe.data.offline_steps=2000",
+            "recipe.improvement.inverse_temperature=20",
+            "recipe.policy.average_rate=0.005",
+        ),
+    ),
     PA_RL_DIFFUSION,
     Entry("pa_rl_autoregressive", "pa_rl_autoregressive", (*PA_RL, "recipe.policy.heads=4", "recipe.policy.bins=64")),
     Entry("bc", "bc", ("recipe.data.pretrain_bc_steps=5000",), practises=False),

@@ -20,7 +20,7 @@ from etude.config import RecipeConfig
 from etude.specs import ActionSpec, ObservationSpec
 from learner.exploration import rnd
 from learner.networks.encoders import ObservationEncoder
-from learner.parts import Improver, Metrics, Params, Rows, part
+from learner.parts import Improver, Metrics, Params, Rows, candidate_features, part
 
 Batch = dict[str, Any]
 Stage = Literal["clone", "offline", "online"]
@@ -54,7 +54,8 @@ class Agent:
     """The functions of one recipe for one robot; holds no arrays.
 
     A batch has leaves ``(D, B, …)``: ``observation`` and ``next_observation`` (dicts), ``action``, ``reward``, ``terminal``,
-    ``demonstration`` (1 for rows of demonstrations), ``monte_carlo_return`` and ``weight`` (of supervised losses).
+    ``demonstration`` (1 for rows of demonstrations), ``monte_carlo_return`` and ``weight`` (of supervised losses). For an external
+    policy also ``candidates`` and ``next_candidates`` ``(D, B, K, d)``, what its server would do at either observation.
     """
 
     def __init__(self, recipe: RecipeConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
@@ -160,6 +161,7 @@ class Agent:
                 state.policy_average,
                 log_temperature,
                 rows,
+                (batch.get("candidates"), batch.get("next_candidates")),
                 direction_keys,
             )
             return losses.sum(), metrics
@@ -203,19 +205,23 @@ class Agent:
         average: Params,
         log_temperature: jax.Array,
         rows: Rows,
+        candidates: tuple[jax.Array | None, jax.Array | None],
         key: jax.Array,
         *,
         step: jax.Array,
         stage: Stage,
     ) -> tuple[jax.Array, Metrics]:
-        """Loss of one direction: features ``(B, f)``, rows ``(B, …)``."""
+        """Loss of one direction: features ``(B, f)``, rows ``(B, …)``, candidates ``(B, K, d)`` of an external policy."""
         recipe = self.recipe
         critic_key, policy_key = jax.random.split(key)
         frozen = jax.lax.stop_gradient(critic)
         improver = self._improver(frozen)
+        now = jax.lax.stop_gradient(candidate_features(rows.z, candidates[0]))
+        following = jax.lax.stop_gradient(candidate_features(rows.z_next, candidates[1]))
 
-        def propose(features: jax.Array, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
-            return jax.lax.stop_gradient(self.improvement.propose(improver, average, jax.lax.stop_gradient(features), key, n))
+        def propose(place: Literal["now", "next"], key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
+            features = now if place == "now" else following
+            return jax.lax.stop_gradient(self.improvement.propose(improver, average, features, key, n))
 
         critic_loss, metrics = self.critic.loss(recipe, critic, target_critic, rows, propose, critic_key)
         if stage == "clone":
@@ -225,23 +231,39 @@ class Agent:
             return critic_loss + bc_loss, metrics | {"policy/bc_loss": bc_loss}
         if stage == "offline" and not self.improvement.LEARNS_OFFLINE:
             return critic_loss, metrics
-        rows = rows._replace(z=jax.lax.stop_gradient(rows.z))
 
         def advantage(key: jax.Array) -> jax.Array:
             return jax.lax.stop_gradient(self.critic.advantage(recipe, frozen, target_critic, rows, propose, key))
 
         policy_loss, policy_metrics = self.improvement.loss(
-            improver, policy, average, rows, log_temperature, advantage, step, policy_key
+            improver, policy, average, rows._replace(z=now), log_temperature, advantage, step, policy_key
         )
         return critic_loss + policy_loss, metrics | policy_metrics
 
     def _improver(self, critic: Params) -> Improver:
-        return Improver(
-            self.recipe,
-            self.policy,  # type: ignore[arg-type]
-            lambda features, action: self.critic.values(self.recipe, critic, features, action),
-            self.action_spec.dim,
+        appended = self.recipe.candidates_per_frame * self.action_spec.dim  # which the critic does not see
+
+        def values(features: jax.Array, action: jax.Array) -> jax.Array:
+            value: jax.Array = self.critic.values(self.recipe, critic, features[..., : features.shape[-1] - appended], action)
+            return value
+
+        return Improver(self.recipe, self.policy, values, self.action_spec.dim)  # type: ignore[arg-type]
+
+    def distillation_targets(self, state: AgentState, batch: Batch, key: jax.Array) -> jax.Array:
+        """Actions ``(D, B, d)`` that an external policy is to imitate at the observations of `batch`, by the recipe's improvement.
+
+        `batch` needs ``observation``, ``action`` and ``candidates`` only.
+        """
+        z = self.encode(state.encoder, state.statistics, batch["observation"])
+
+        def targets(critic: Params, policy: Params, z: jax.Array, action: jax.Array, candidates: jax.Array, key: jax.Array) -> Any:
+            return self.improvement.targets(self._improver(critic), policy, candidate_features(z, candidates), action, key)
+
+        keys = jax.random.split(key, len(self.directions))
+        targets_of = _map_directions(
+            targets, state.critic, state.policy_average, z, batch["action"], batch["candidates"], keys
         )
+        return jnp.asarray(targets_of)
 
     def _with_bonus(self, state: AgentState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Params]:
         """The batch's rewards ``(D, B)`` with the novelty bonus of the next observations, and the updated novelty networks."""
@@ -274,13 +296,21 @@ class Agent:
         parameters = {"encoder": state.encoder, "statistics": state.statistics, "policy": state.policy_average}
         return parameters | ({"critic": state.critic} if self.improvement.ACTS_WITH_CRITIC else {})
 
-    def act(self, parameters: Params, observation: dict[str, jax.Array], key: jax.Array, explore: jax.Array) -> jax.Array:
-        """Action ``(d,)`` for one unbatched observation whose ``phase`` entry is the one-hot direction. Exported as the policy
-        program."""
+    def act(
+        self,
+        parameters: Params,
+        observation: dict[str, jax.Array],
+        key: jax.Array,
+        explore: jax.Array,
+        candidates: jax.Array | None = None,
+    ) -> jax.Array:
+        """Action ``(d,)`` for one unbatched observation whose ``phase`` entry is the one-hot direction, and ``(K, d)`` candidates
+        of an external policy. Exported as the policy program."""
         index = jnp.minimum(jnp.argmax(observation["phase"]), len(self.directions) - 1)
         policy, critic = jax.tree.map(lambda leaf: leaf[index], (parameters["policy"], parameters.get("critic", {})))
         batched = {name: observation[name][None] for name in self.observation_spec.shapes()}
         features = self.encode(parameters["encoder"], parameters["statistics"], batched)
+        features = candidate_features(features, None if candidates is None else candidates[None])
         return self.improvement.act(self._improver(critic), policy, features, key, explore)[0]
 
 

@@ -67,6 +67,11 @@ class PolicyConfig(Model):
     # autoregressive
     bins: int = Field(128, ge=2, description="Action tokens per dimension.")
     heads: int = Field(8, ge=1)
+    # external
+    server: str = Field("http://127.0.0.1:8600", description="Address of the policy server (docs/external_policy.md).")
+    server_timeout_s: float = Field(120.0, gt=0, description="A request to the policy server fails after this time.")
+    distil_every_updates: int = Field(100, ge=1, description="Updates of practice between two distillation steps of the server.")
+    distil_batch: int = Field(16, ge=1, description="Rows of one distillation step, all directions together.")
 
 
 class ImprovementConfig(Model):
@@ -191,6 +196,11 @@ class RecipeConfig(Model):
         success = reward.success if reward.success_is_terminal else reward.success * horizon
         return min(for_ever, reward.step, success), max(for_ever, success)
 
+    @property
+    def candidates_per_frame(self) -> int:
+        """K, how many actions a policy server gives for each frame; 0 for policies that live in the learner."""
+        return self.improvement.candidates if self.policy.kind == "external" else 0
+
     @model_validator(mode="after")
     def _parts_fit(self) -> "RecipeConfig":
         """Combinations that cannot work, refused with the reason."""
@@ -214,6 +224,24 @@ class RecipeConfig(Model):
             raise ValueError("improved actions (pa_rl) have no log density: set critic.cql_importance_sampling to false")
         if critic.backup_entropy and (policy != "gaussian" or improvement.kind != "gradient"):
             raise ValueError("critic.backup_entropy needs the entropy of a gaussian policy improved by gradient: set it to false")
+        if policy == "external" and improvement.kind not in ("pa_rl", "bc"):
+            raise ValueError(
+                f"improvement.kind {improvement.kind!r} trains the policy's own loss, and an external policy is trained by its "
+                "server: use pa_rl or bc"
+            )
+        if policy == "external" and self.data.batch_size < self.policy.distil_batch:
+            raise ValueError(
+                f"policy.distil_batch is {self.policy.distil_batch}, more than data.batch_size {self.data.batch_size}: distillation "
+                "takes rows of a training batch"
+            )
+        if policy == "external" and critic.kind in ("cql", "cal_ql") and improvement.kind == "bc":
+            if critic.cql_samples > improvement.candidates:
+                raise ValueError(
+                    f"critic.cql_samples is {critic.cql_samples}, more than the {improvement.candidates} candidates that the policy "
+                    "server is asked for: raise improvement.candidates"
+                )
+        if policy == "external" and self.data.intervention_weights:
+            raise ValueError("a policy server imitates all rows alike: set data.intervention_weights to false")
         if improvement.keep > improvement.candidates:
             raise ValueError(f"improvement.keep is {improvement.keep}, more than the {improvement.candidates} candidates")
         if critic.head == "hl_gauss":

@@ -3,6 +3,7 @@ shifted images."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 
 from etude.config import DataConfig
 from etude.specs import IMAGE_PREFIX
+from learner.replay.candidates import Candidates, Drawn
 from learner.replay.ring import Ring
 
 
@@ -24,19 +26,34 @@ class BatchSampler:
     """Draws batches with leaves ``(K, D, B, …)`` for D directions from a demonstration ring and an online ring.
 
     Demonstrations are `demonstration_share` of each direction's rows exactly, in every mini-batch; with nothing online yet,
-    all of them.
+    all of them. `candidates` are those of an external policy. `lock` guards the rings; the policy server is asked without it.
     """
 
-    def __init__(self, config: DataConfig, directions: tuple[str, ...], demonstrations: Ring, online: Ring, seed: int) -> None:
+    def __init__(
+        self,
+        config: DataConfig,
+        directions: tuple[str, ...],
+        demonstrations: Ring,
+        online: Ring,
+        seed: int,
+        candidates: Candidates | None = None,
+        lock: AbstractContextManager[Any] | None = None,
+    ) -> None:
         self.config, self.directions, self.demonstrations, self.online = config, directions, demonstrations, online
+        self.candidates, self._lock = candidates, lock or nullcontext()
         self.rng = np.random.default_rng(seed)
 
     def sample(self, updates: int, demonstrations_only: bool = False) -> dict[str, Any]:
         """Batches for `updates` updates; ``config.batch_size`` rows per update, shared equally by the directions."""
         batch = self.example(updates)
-        for k in range(updates):
-            for p, phase in enumerate(self.directions):
-                self._fill(batch, (k, p), phase, batch["reward"].shape[-1], demonstrations_only)
+        drawn: list[Drawn] = []
+        with self._lock:
+            for k in range(updates):
+                for p, phase in enumerate(self.directions):
+                    self._fill(batch, (k, p), phase, batch["reward"].shape[-1], demonstrations_only, drawn)
+            plan = self.candidates.plan(drawn) if self.candidates else None
+        if self.candidates and plan:
+            self.candidates.fill(batch, plan)
         return batch
 
     def example(self, updates: int) -> dict[str, Any]:
@@ -51,9 +68,20 @@ class BatchSampler:
         }
         for name in ("reward", "terminal", "demonstration", "monte_carlo_return", "weight"):
             batch[name] = np.empty(lead, np.float32)
+        if self.candidates:
+            for name in ("candidates", "next_candidates"):
+                batch[name] = np.empty((*lead, self.candidates.count, self.online.action.shape[1]), np.float32)
         return batch
 
-    def _fill(self, batch: dict[str, Any], where: tuple[int, int], phase: str, rows: int, demonstrations_only: bool) -> None:
+    def _fill(
+        self,
+        batch: dict[str, Any],
+        where: tuple[int, int],
+        phase: str,
+        rows: int,
+        demonstrations_only: bool,
+        drawn: list[Drawn],
+    ) -> None:
         share = rows if demonstrations_only else round(rows * self.config.demonstration_share)
         if self.online.transitions(phase) == 0:
             share = rows
@@ -66,6 +94,7 @@ class BatchSampler:
             part = slice(start, start + count)
             start += count
             chosen = ring.sample_rows(phase, count, self.rng, self.config.success_share)
+            drawn.append(Drawn(ring, phase, where, part, chosen))
             self._copy_observation(ring, chosen, batch["observation"], where, part)
             self._copy_observation(ring, ring.next_row[chosen], batch["next_observation"], where, part)
             batch["action"][where][part] = ring.action[chosen]

@@ -60,6 +60,8 @@ class Ring:
         self.next_row = np.full(capacity, NONE, np.int64)
         self.previous_row = np.full(capacity, NONE, np.int64)
         self.row_phase = np.full(capacity, NONE, np.int8)
+        self.frame = np.full(capacity, NONE, np.int64)
+        """Number of the step that the row holds, unique in this ring: 0, 1, 2, …"""
         self.valid = {phase: _IndexSet(capacity) for phase in PHASES}
         self.successes = {phase: _IndexSet(capacity) for phase in PHASES}
         self.cursor = 0
@@ -79,6 +81,7 @@ class Ring:
         self.monte_carlo_return[row] = -np.inf
         self.weight[row] = 1.0
         self.row_phase[row] = PHASES.index(step.phase)
+        self.frame[row] = self.steps
         opened = self._open.get(step.actor_id)
         if opened is not None and opened[0] == step.segment and not step.is_first and opened[1] != row:
             previous = opened[1]

@@ -1,0 +1,186 @@
+"""Candidate actions of an external policy, kept beside the replay rings by (frame, version of the server's weights).
+
+A batch's frames that are not known yet are asked for in one request. When the server is gone, training goes on with what is known:
+candidates of older weights, and for a frame that was never asked for the action that was executed there (a SARSA backup).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from etude.policy_server import PolicyServerClient, PolicyServerError
+from learner.replay.ring import NONE, Ring
+
+log = logging.getLogger("etude.learner")
+
+RETRY_S = 5.0
+"""Shortest pause after a failed request; a request that failed slowly is not repeated before as much time has passed again."""
+
+
+class Drawn(NamedTuple):
+    """Rows of `ring` that were drawn into one slice of the batch's ``(K, D, B)`` leaves."""
+
+    ring: Ring
+    direction: str
+    where: tuple[int, int]
+    part: slice
+    rows: np.ndarray
+
+
+class _Kept:
+    """Candidates of one ring: `frame` and `version` say whose they are; a row that was overwritten holds another frame."""
+
+    def __init__(self, capacity: int, count: int, action_dim: int) -> None:
+        self.action = np.zeros((capacity, count, action_dim), np.float32)
+        self.frame = np.full(capacity, NONE, np.int64)
+        self.version = np.zeros(capacity, np.int64)
+
+
+class _Place(NamedTuple):
+    """Where candidates go: `leaf` of the batch, and which rows of the ring they are for."""
+
+    leaf: str
+    drawn: Drawn
+    rows: np.ndarray
+
+
+class _Missing(NamedTuple):
+    """A frame to ask for, and what was executed there."""
+
+    kept: _Kept
+    row: int
+    frame: int
+    instruction: str
+    executed: np.ndarray
+
+
+class Plan(NamedTuple):
+    """What one batch needs; made under the ring's lock, carried out without it."""
+
+    places: list[_Place]
+    missing: list[_Missing]
+    observation: dict[str, np.ndarray]
+
+
+class Candidates:
+    """Fills ``candidates`` and ``next_candidates`` ``(…, K, d)`` of batches. One thread draws; `moved_to` is for any thread.
+
+    Attributes:
+        version: newest known version of the server's weights; other candidates are asked for anew.
+        requests: how many were answered.
+        trouble: why the server cannot be asked now, empty when it can.
+    """
+
+    def __init__(
+        self,
+        client: PolicyServerClient,
+        count: int,
+        instructions: Mapping[str, str],
+        observation_keys: Sequence[str],
+        action_dim: int,
+        seed: int,
+    ) -> None:
+        """Raises PolicyServerError when the server is not there or does not fit the robot."""
+        self._client, self.count, self._instructions = client, count, dict(instructions)
+        self.info = client.require(observation_keys, action_dim)
+        self.version = self.info.version
+        self.requests = 0
+        self.trouble = ""
+        self._seeds = np.random.default_rng([seed, 0xCA])
+        self._kept: dict[int, _Kept] = {}
+        self._not_before_s = float("-inf")
+
+    def moved_to(self, version: int) -> None:
+        """The server's weights are of `version` now: older candidates are asked for anew when they are needed."""
+        self.version = max(self.version, version)
+
+    def instructions(self, direction: str, rows: int) -> tuple[str, ...]:
+        """The texts that go with `rows` observations of one direction."""
+        return (self._instructions[direction],) * rows
+
+    def plan(self, drawn: list[Drawn]) -> Plan:
+        """Which candidates the batch needs and which of them nobody has; copies the observations of those."""
+        places: list[_Place] = []
+        missing: dict[tuple[int, int], _Missing] = {}
+        observation: dict[str, list[np.ndarray]] = {name: [] for name in self.info.observations}
+        for item in drawn:
+            for leaf, rows in (("candidates", item.rows), ("next_candidates", item.ring.next_row[item.rows])):
+                frames = item.ring.frame[rows]
+                places.append(_Place(leaf, item, rows))
+                kept = self._of(item.ring)
+                unknown = (kept.frame[rows] != frames) | (kept.version[rows] != self.version)
+                for row in np.unique(rows[unknown]):
+                    if (id(kept), int(row)) in missing:
+                        continue
+                    missing[id(kept), int(row)] = _Missing(
+                        kept,
+                        int(row),
+                        int(item.ring.frame[row]),
+                        self._instructions[item.direction],
+                        item.ring.action[row].copy(),
+                    )
+                    for name, arrays in observation.items():
+                        arrays.append(item.ring.observation[name][row].copy())
+        stacked = {name: np.stack(arrays) for name, arrays in observation.items()} if missing else {}
+        return Plan(places, list(missing.values()), stacked)
+
+    def fill(self, batch: dict[str, Any], plan: Plan) -> None:
+        """Ask for what is missing, keep it, and write both leaves of `batch`."""
+        answered = self._ask(plan)
+        unknown: dict[tuple[int, int], np.ndarray] = {}
+        for i, wanted in enumerate(plan.missing):
+            kept, row = wanted.kept, wanted.row
+            if answered is not None:
+                kept.action[row], kept.frame[row], kept.version[row] = answered[0][:, i], wanted.frame, answered[1]
+            elif kept.frame[row] != wanted.frame:
+                unknown[id(kept), row] = wanted.executed
+        for place in plan.places:
+            kept = self._of(place.drawn.ring)
+            out = batch[place.leaf][place.drawn.where][place.drawn.part]
+            out[:] = kept.action[place.rows]
+            for i, row in enumerate(place.rows if unknown else ()):
+                executed = unknown.get((id(kept), int(row)))
+                if executed is not None:
+                    out[i] = executed
+
+    def bytes_used(self) -> int:
+        """Bytes of the rows that have been asked for."""
+        return sum(int((kept.frame != NONE).sum()) * kept.action[0].nbytes for kept in self._kept.values())
+
+    def _of(self, ring: Ring) -> _Kept:
+        kept = self._kept.get(id(ring))
+        if kept is None:
+            kept = self._kept[id(ring)] = _Kept(ring.capacity, self.count, ring.action.shape[1])
+        return kept
+
+    def _ask(self, plan: Plan) -> tuple[np.ndarray, int] | None:
+        """Candidates ``(K, frames, d)`` and their version, or None when nothing is missing or the server does not answer."""
+        began_s = time.monotonic()
+        if not plan.missing or began_s < self._not_before_s:
+            return None
+        try:
+            samples = self._client.sample(
+                self.info,
+                plan.observation,
+                [wanted.instruction for wanted in plan.missing],
+                self.count,
+                int(self._seeds.integers(1 << 32)),
+            )
+        except PolicyServerError as error:
+            if not self.trouble:
+                log.warning("%s; training goes on with the candidates that it has and asks again", error)
+            self.trouble = str(error)
+            now_s = time.monotonic()
+            self._not_before_s = now_s + max(RETRY_S, now_s - began_s)
+            return None
+        if self.trouble:
+            log.info("the policy server at %s answers again", self._client.address)
+        self.trouble = ""
+        self.requests += 1
+        self.moved_to(samples.version)
+        return samples.action, samples.version

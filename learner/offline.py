@@ -28,6 +28,7 @@ from etude.policy_file import save_policy
 from etude.run_folder import RunFolder
 from learner import export, pretraining
 from learner.checkpoint import Checkpoints, to_host
+from learner.distillation import external_policy
 from learner.parts import Metrics
 from learner.recipe import Agent, AgentState, Stage
 from learner.replay.demonstrations import add_practice, load_demonstrations, state_statistics
@@ -91,7 +92,8 @@ def train(
     agent = Agent(recipe, observation_spec, action_spec)
     mean, std = state_statistics(prior)
     state = agent.init(jax.random.key_data(jax.random.key(config.seed)), mean, std)
-    sampler = BatchSampler(recipe.data, recipe.directions, prior, practised, config.seed)
+    candidates, distiller = external_policy(agent, config)
+    sampler = BatchSampler(recipe.data, recipe.directions, prior, practised, config.seed, candidates)
     checkpoints = Checkpoints(folder.checkpoints)
     writer = MetricsWriter(folder.metrics("learner"), folder.tensorboard)
     done = 0

@@ -5,6 +5,7 @@ Runs in a scene of its own, so that practice goes on where it was; the only plac
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -19,6 +20,12 @@ from etude.specs import Observation
 from etude.step import UNKNOWN
 
 
+log = logging.getLogger("etude.policy")
+
+PATIENCE_S = 120.0
+"""How long one step of an evaluation waits for a policy server."""
+
+
 class EvaluationError(RuntimeError):
     """This robot cannot be evaluated; the message says why."""
 
@@ -26,6 +33,7 @@ class EvaluationError(RuntimeError):
 class ActingPolicy(Protocol):
     """What evaluation needs of a policy (`actor.policy_runner.PolicyRunner` has it)."""
 
+    def prepare(self, observation: Observation, phase: str) -> bool: ...
     def act(self, observation: Observation, phase: str, explore: bool) -> np.ndarray: ...
 
 
@@ -110,6 +118,13 @@ def _episode(
         if should_stop is not None and should_stop():
             return None, False
         now_s = reading_clock(robot, reading)
+        waited_s = time.monotonic()
+        while not policy.prepare(reading.observation, phase):
+            if should_stop is not None and should_stop():
+                return None, False
+            if time.monotonic() - waited_s > PATIENCE_S:
+                log.error("the policy server gave no candidates for %.0f s: the evaluation ends early", PATIENCE_S)
+                return None, False
         blind = reading_problems(reading, limits, now_s, robot.observation_spec)
         proposed = robot.action_spec.zeros() if blind else policy.act(reading.observation, phase, False)
         previous, _ = filter_action(

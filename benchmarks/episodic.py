@@ -88,6 +88,9 @@ class Actor:
 
         self._act = jax.jit(act)
 
+    def prepare(self, observation: Observation, phase: str) -> bool:
+        return True  # only a policy server could keep it waiting
+
     def act(self, observation: Observation, phase: str, explore: bool) -> np.ndarray:
         """Action float32 ``(d,)``; every call draws with a key of its own."""
         self._count += 1

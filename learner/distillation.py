@@ -14,34 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from etude.config import RunConfig
-from etude.policy_server import PolicyServerClient, PolicyServerError
+from etude.policy_server import PolicyServerError
 from learner.recipe import Agent, AgentState
 from learner.replay.candidates import Candidates
 
 log = logging.getLogger("etude.learner")
-
-
-def external_policy(agent: Agent, config: RunConfig) -> "tuple[Candidates, Distiller] | tuple[None, None]":
-    """What a learner needs beside itself when the recipe's policy is external; nothing otherwise.
-
-    Raises:
-        PolicyServerError: the server is not there, or does not fit the robot.
-    """
-    policy = config.recipe.policy
-    if policy.kind != "external":
-        return None, None
-    client = PolicyServerClient(policy.server, policy.server_timeout_s)
-    instructions = {direction: getattr(config.task, direction).instruction for direction in agent.directions}
-    candidates = Candidates(
-        client,
-        config.recipe.candidates_per_frame,
-        instructions,
-        tuple(agent.observation_spec.shapes()),
-        agent.action_spec.dim,
-        config.seed,
-    )
-    return candidates, Distiller(agent, client, candidates, config.seed)
 
 
 class Distiller:
@@ -52,9 +29,9 @@ class Distiller:
         loss: of the newest one, NaN before.
     """
 
-    def __init__(self, agent: Agent, client: PolicyServerClient, candidates: Candidates, seed: int) -> None:
+    def __init__(self, agent: Agent, candidates: Candidates, seed: int) -> None:
         self._policy, self._directions = agent.recipe.policy, agent.directions
-        self._client, self._candidates = client, candidates
+        self._candidates = candidates
         self._targets = jax.jit(agent.distillation_targets)
         self._key = jax.random.key_data(jax.random.key(seed))
         self._due = self._policy.distil_every_updates
@@ -79,7 +56,8 @@ class Distiller:
         self._waiting.put_nowait((observation, tuple(instructions), target.reshape(-1, target.shape[-1])))
 
     def metrics(self) -> dict[str, float]:
-        values = {"policy/server_version": float(self._candidates.version), "policy/server_requests": float(self._candidates.requests)}
+        server = self._candidates
+        values = {"policy/server_version": float(server.version), "policy/server_requests": float(server.requests)}
         return values | ({"policy/server_distillation_loss": self.loss} if self.steps else {})
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -92,7 +70,7 @@ class Distiller:
     def _work(self) -> None:
         while (item := self._waiting.get()) is not None:
             try:
-                answer = self._client.distil(self._candidates.info, *item)
+                answer = self._candidates.client.distil(self._candidates.info, *item)
             except PolicyServerError as error:
                 if not self._trouble:
                     log.warning("distillation failed: %s; training goes on and tries again", error)

@@ -28,9 +28,9 @@ from etude.policy_file import save_policy
 from etude.run_folder import RunFolder
 from learner import export, pretraining
 from learner.checkpoint import Checkpoints, to_host
-from learner.distillation import external_policy
 from learner.parts import Metrics
 from learner.recipe import Agent, AgentState, Stage
+from learner.replay.candidates import candidates_of
 from learner.replay.demonstrations import add_practice, load_demonstrations, state_statistics
 from learner.replay.mixing import BatchSampler
 from learner.replay.relabelling import InterventionLabels
@@ -92,7 +92,7 @@ def train(
     agent = Agent(recipe, observation_spec, action_spec)
     mean, std = state_statistics(prior)
     state = agent.init(jax.random.key_data(jax.random.key(config.seed)), mean, std)
-    candidates, distiller = external_policy(agent, config)
+    candidates = candidates_of(config, tuple(observation_spec.shapes()), action_spec.dim)
     sampler = BatchSampler(recipe.data, recipe.directions, prior, practised, config.seed, candidates)
     checkpoints = Checkpoints(folder.checkpoints)
     writer = MetricsWriter(folder.metrics("learner"), folder.tensorboard)

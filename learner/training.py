@@ -29,8 +29,9 @@ from etude.specs import ActionSpec, ObservationSpec
 from etude.step import Step
 from learner import export, pretraining
 from learner.checkpoint import Checkpoints, to_host
-from learner.distillation import external_policy
+from learner.distillation import Distiller
 from learner.recipe import Agent, AgentState, Stage
+from learner.replay.candidates import candidates_of
 from learner.replay.demonstrations import add_practice, fill_returns, load_demonstrations, state_statistics
 from learner.replay.mixing import BatchSampler
 from learner.replay.relabelling import InterventionLabels
@@ -85,9 +86,10 @@ class Learner:
         self._online = Ring(data.replay_capacity_steps, observation_spec, action_spec)
         self._demonstrations = load_demonstrations(demonstrations, config.recipe, observation_spec, action_spec)
         self._directions = config.recipe.directions
-        self._candidates, self._distiller = external_policy(self._agent, config)
+        candidates = candidates_of(config, tuple(observation_spec.shapes()), action_spec.dim)
+        self._distiller = Distiller(self._agent, candidates, config.seed) if candidates else None
         self._sampler = BatchSampler(
-            data, self._directions, self._demonstrations, self._online, config.seed, self._candidates, self._lock
+            data, self._directions, self._demonstrations, self._online, config.seed, candidates, self._lock
         )
         self._store = _open_store(folder.episodes, observation_spec, action_spec, {"run": self.run_id, "task": config.task.name})
         self._labels = InterventionLabels(config.recipe, self._online)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from etude.config import RunConfig
 from etude.policy_server import PolicyServerClient, PolicyServerError
 from learner.replay.ring import NONE, Ring
 
@@ -67,6 +68,20 @@ class Plan(NamedTuple):
     observation: dict[str, np.ndarray]
 
 
+def candidates_of(config: RunConfig, observation_keys: Sequence[str], action_dim: int) -> Candidates | None:
+    """Those of the run's policy server; None when its policy lives in the learner.
+
+    Raises:
+        PolicyServerError: the server is not there, or does not fit the robot.
+    """
+    recipe = config.recipe
+    if recipe.policy.kind != "external":
+        return None
+    client = PolicyServerClient(recipe.policy.server, recipe.policy.server_timeout_s)
+    instructions = {direction: getattr(config.task, direction).instruction for direction in recipe.directions}
+    return Candidates(client, recipe.candidates_per_frame, instructions, observation_keys, action_dim, config.seed)
+
+
 class Candidates:
     """Fills ``candidates`` and ``next_candidates`` ``(…, K, d)`` of batches. One thread draws; `moved_to` is for any thread.
 
@@ -86,7 +101,7 @@ class Candidates:
         seed: int,
     ) -> None:
         """Raises PolicyServerError when the server is not there or does not fit the robot."""
-        self._client, self.count, self._instructions = client, count, dict(instructions)
+        self.client, self.count, self._instructions = client, count, dict(instructions)
         self.info = client.require(observation_keys, action_dim)
         self.version = self.info.version
         self.requests = 0
@@ -164,7 +179,7 @@ class Candidates:
         if not plan.missing or began_s < self._not_before_s:
             return None
         try:
-            samples = self._client.sample(
+            samples = self.client.sample(
                 self.info,
                 plan.observation,
                 [wanted.instruction for wanted in plan.missing],
@@ -179,7 +194,7 @@ class Candidates:
             self._not_before_s = now_s + max(RETRY_S, now_s - began_s)
             return None
         if self.trouble:
-            log.info("the policy server at %s answers again", self._client.address)
+            log.info("the policy server at %s answers again", self.client.address)
         self.trouble = ""
         self.requests += 1
         self.moved_to(samples.version)

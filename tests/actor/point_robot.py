@@ -95,6 +95,9 @@ class PointPolicy:
         self.delay_s = 0.001
         self.explored: list[bool] = []
 
+    def prepare(self, observation, phase: str) -> bool:
+        return True
+
     def act(self, observation, phase: str, explore: bool) -> np.ndarray:
         self.explored.append(explore)
         time.sleep(self.delay_s)

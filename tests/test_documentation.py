@@ -13,7 +13,7 @@ from etude.cli import COMMANDS
 from etude.config import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-SOURCES = ("etude", "actor", "learner", "reward_classifiers", "simulation", "dashboard", "ros2_ws/src")
+SOURCES = ("etude", "actor", "learner", "reward_classifiers", "simulation", "dashboard", "policy_servers", "ros2_ws/src")
 SHORTEST = 6
 
 

@@ -1,6 +1,6 @@
 """Candidate actions of an external policy, kept beside the replay rings by (frame, version of the server's weights).
 
-A batch's frames that are not known yet are asked for in one request. When the server is gone, training goes on with what is known:
+A batch's frames that are not known yet are asked for together, each once. When the server is gone, training goes on with what is known:
 candidates of older weights, and for a frame that was never asked for the action that was executed there (a SARSA backup).
 """
 
@@ -14,13 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from etude.config import RunConfig
-from etude.policy_server import PolicyServerClient, PolicyServerError
+from etude.policy_server import PolicyServerClient, PolicyServerError, Samples
 from learner.replay.ring import NONE, Ring
 
 log = logging.getLogger("etude.learner")
 
 RETRY_S = 5.0
 """Shortest pause after a failed request; a request that failed slowly is not repeated before as much time has passed again."""
+
+
+FRAMES_PER_REQUEST = 256
+"""A large model takes minutes for more; what was answered is kept, should the next request fail."""
 
 
 class Drawn(NamedTuple):
@@ -146,14 +150,20 @@ class Candidates:
 
     def fill(self, batch: dict[str, Any], plan: Plan) -> None:
         """Ask for what is missing, keep it, and write both leaves of `batch`."""
-        answered = self._ask(plan)
-        unknown: dict[tuple[int, int], np.ndarray] = {}
-        for i, wanted in enumerate(plan.missing):
-            kept, row = wanted.kept, wanted.row
-            if answered is not None:
-                kept.action[row], kept.frame[row], kept.version[row] = answered[0][:, i], wanted.frame, answered[1]
-            elif kept.frame[row] != wanted.frame:
-                unknown[id(kept), row] = wanted.executed
+        for first in range(0, len(plan.missing), FRAMES_PER_REQUEST):
+            part = slice(first, first + FRAMES_PER_REQUEST)
+            asked = plan.missing[part]
+            answer = self._ask(asked, {name: array[part] for name, array in plan.observation.items()})
+            if answer is None:
+                break
+            for i, wanted in enumerate(asked):
+                wanted.kept.action[wanted.row] = answer.action[:, i]
+                wanted.kept.frame[wanted.row], wanted.kept.version[wanted.row] = wanted.frame, answer.version
+        unknown = {
+            (id(wanted.kept), wanted.row): wanted.executed
+            for wanted in plan.missing
+            if wanted.kept.frame[wanted.row] != wanted.frame
+        }
         for place in plan.places:
             kept = self._of(place.drawn.ring)
             out = batch[place.leaf][place.drawn.where][place.drawn.part]
@@ -173,16 +183,16 @@ class Candidates:
             kept = self._kept[id(ring)] = _Kept(ring.capacity, self.count, ring.action.shape[1])
         return kept
 
-    def _ask(self, plan: Plan) -> tuple[np.ndarray, int] | None:
-        """Candidates ``(K, frames, d)`` and their version, or None when nothing is missing or the server does not answer."""
+    def _ask(self, missing: list[_Missing], observation: dict[str, np.ndarray]) -> Samples | None:
+        """Candidates ``(K, frames, d)``, or None when the server does not answer."""
         began_s = time.monotonic()
-        if not plan.missing or began_s < self._not_before_s:
+        if began_s < self._not_before_s:
             return None
         try:
             samples = self.client.sample(
                 self.info,
-                plan.observation,
-                [wanted.instruction for wanted in plan.missing],
+                observation,
+                [wanted.instruction for wanted in missing],
                 self.count,
                 int(self._seeds.integers(1 << 32)),
             )
@@ -198,4 +208,4 @@ class Candidates:
         self.trouble = ""
         self.requests += 1
         self.moved_to(samples.version)
-        return samples.action, samples.version
+        return samples

@@ -48,9 +48,7 @@ class CandidateFeed:
         trouble: why the newest request failed, empty when it did not.
     """
 
-    def __init__(
-        self, client: PolicyServerClient, instructions: Mapping[str, str], wait_s: float, seed: int = 0
-    ) -> None:
+    def __init__(self, client: PolicyServerClient, instructions: Mapping[str, str], wait_s: float, seed: int = 0) -> None:
         """`wait_s` is how long a control step may wait for its candidates."""
         self._client, self._instructions, self._wait_s = client, dict(instructions), wait_s
         self._seeds = np.random.default_rng([seed, 0xFEED])

@@ -19,7 +19,6 @@ from etude.robot import Reading, Robot
 from etude.specs import Observation
 from etude.step import UNKNOWN
 
-
 log = logging.getLogger("etude.policy")
 
 PATIENCE_S = 120.0

@@ -98,8 +98,8 @@ class PolicyRunner:
                 raise PolicyRefused(str(error)) from error
             if program.candidates and self._feed is None:
                 raise PolicyRefused(
-                    "the policy program is of an external policy and wants candidates, but this recipe names no policy server: set "
-                    "recipe.policy.kind=external and recipe.policy.server"
+                    "the policy program is of an external policy and wants candidates, but this recipe names no policy server: "
+                    "set recipe.policy.kind=external and recipe.policy.server"
                 )
             if self._compiled is None or self._compiled.program.digest != program.digest:
                 self._compiled = _compile(program)
@@ -117,8 +117,8 @@ class PolicyRunner:
             self._load_weights(data)
 
     def prepare(self, observation: Observation, phase: str) -> bool:
-        """Whether `act` can answer for `phase` now. Only a policy server may still owe candidates: this waits for them, a fraction
-        of a control step, and can be called again."""
+        """Whether `act` can answer for `phase` now. Only a policy server may still owe candidates: this waits for them, a
+        fraction of a control step, and can be called again."""
         flight = self._flight
         if flight is None or not flight.compiled.program.candidates or self._feed is None:
             return True

@@ -15,7 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 VERSION = "0.1.0"
-PACKAGES = ("etude", "actor", "learner", "reward_classifiers", "simulation", "dashboard", "policy_servers", "benchmarks", "etude_nodes")
+PACKAGES = (
+    "etude",
+    "actor",
+    "learner",
+    "reward_classifiers",
+    "simulation",
+    "dashboard",
+    "policy_servers",
+    "benchmarks",
+    "etude_nodes",
+)
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
@@ -148,7 +158,8 @@ def _missing_module(name: str) -> str:
     if top in ("torch", "torchvision", "timm", "open_clip"):
         return f"the package {top!r} is not installed; it comes with the vision extra: .venv/bin/pip install -e '.[vision]'"
     if top in ("transformers", "tokenizers", "peft"):
-        return f"the package {top!r} is not installed; it comes with the vla extra, in an environment of its own: pip install -e '.[vla]'"
+        extra = "the vla extra, in an environment of its own: pip install -e '.[vla]'"
+        return f"the package {top!r} is not installed; it comes with {extra}"
     if top in ("rclpy", "etude_msgs"):
         return f"the ROS package {top!r} is not there; run `make build`, or source your ROS 2 first (`etude doctor` says more)"
     return f"the Python module {name!r} is not installed; run `make build`"

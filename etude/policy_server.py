@@ -1,14 +1,13 @@
 """The policy-server protocol: how learner and actor talk to a model that lives in a process (or on a machine) of its own.
 
-Three requests over HTTP: ``GET /version``, ``POST /sample``, ``POST /distil``. Bodies are safetensors with text metadata, answers of
-``/version`` are JSON. Both sides' encoding and the client are here; the server is in policy_servers/. Nothing here executes what it
-reads. docs/external_policy.md shows an own server.
+Three requests over HTTP: ``GET /version``, ``POST /sample``, ``POST /distil``. Bodies are safetensors with text metadata, the
+answer of ``/version`` is JSON. Both sides' encoding and the client are here; the server is in policy_servers/. Nothing here
+executes what it reads. docs/external_policy.md shows an own server.
 """
 
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -43,7 +42,7 @@ class ServerInfo:
 
     Attributes:
         name: of the model, for people.
-        version: of its weights. It grows when they change, also over a restart: begin with the seconds since the epoch, for example.
+        version: of its weights. It grows when they change, also over a restart: begin with the seconds since the epoch, say.
         action_dim: d of its actions.
         observations: keys of the observation that it reads, e.g. ``("image/front",)``; nothing else is sent.
     """
@@ -132,14 +131,6 @@ class Distilled:
     version: int
 
 
-def is_loopback(host: str) -> bool:
-    """True for ``localhost`` and for loopback addresses."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def info_to_json(info: ServerInfo) -> bytes:
     return json.dumps(asdict(info)).encode()
 
@@ -184,8 +175,8 @@ class PolicyServerClient:
         missing = [name for name in info.observations if name not in observation_keys]
         if missing:
             raise PolicyServerError(
-                f"the policy server {info.name} at {self.address} reads {missing}, the robot observes {sorted(observation_keys)}: "
-                "choose another camera where the server is started, or observation=pixels"
+                f"the policy server {info.name} at {self.address} reads {missing}, the robot observes "
+                f"{sorted(observation_keys)}: choose another camera where the server is started, or observation=pixels"
             )
         return info
 

@@ -21,6 +21,11 @@ from learner.replay.candidates import Candidates
 log = logging.getLogger("etude.learner")
 
 
+def spread_rows(of: int, count: int) -> np.ndarray:
+    """`count` row numbers evenly over a batch of `of` rows, whose first ones are demonstrations and last ones practice."""
+    return np.arange(count) * of // count
+
+
 class Distiller:
     """`offer` after every block of updates, from the thread that trains; `close` at the end.
 
@@ -46,9 +51,9 @@ class Distiller:
         if updates < self._due or self._waiting.full():
             return
         self._due = updates + self._policy.distil_every_updates
-        rows = max(1, self._policy.distil_batch // len(self._directions))
+        rows = spread_rows(batch["reward"].shape[-1], max(1, self._policy.distil_batch // len(self._directions)))
         used = {name: batch[name] for name in ("observation", "action", "candidates")}
-        chosen = jax.tree.map(lambda leaf: leaf[-1][:, :rows], used)
+        chosen = jax.tree.map(lambda leaf: leaf[-1][:, rows], used)
         key = jax.random.fold_in(self._key, updates)
         target = np.asarray(self._targets(state, jax.tree.map(jnp.asarray, chosen), key))
         observation = {name: array.reshape(-1, *array.shape[2:]) for name, array in chosen["observation"].items()}

@@ -23,8 +23,8 @@ Metrics = dict[str, jax.Array]
 Propose = Callable[[Literal["now", "next"], jax.Array, int], tuple[jax.Array, jax.Array | None]]
 """What the acting policy would do: ``(place, key, n) -> (actions (n, B, d), log densities (n, B) or None)``.
 
-`place` is the observation of the rows, or their next one. Without gradient. Deterministic improvement (PA-RL) may answer with one action, n = 1, whatever was asked. Densities are None
-for policy classes that have none.
+`place` is the observation of the rows, or their next one. Without gradient. Deterministic improvement (PA-RL) may answer with one
+action, n = 1, whatever was asked. Densities are None for policy classes that have none.
 """
 
 Values = Callable[[jax.Array, jax.Array], jax.Array]

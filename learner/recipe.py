@@ -54,8 +54,8 @@ class Agent:
     """The functions of one recipe for one robot; holds no arrays.
 
     A batch has leaves ``(D, B, …)``: ``observation`` and ``next_observation`` (dicts), ``action``, ``reward``, ``terminal``,
-    ``demonstration`` (1 for rows of demonstrations), ``monte_carlo_return`` and ``weight`` (of supervised losses). For an external
-    policy also ``candidates`` and ``next_candidates`` ``(D, B, K, d)``, what its server would do at either observation.
+    ``demonstration`` (1 for rows of demonstrations), ``monte_carlo_return`` and ``weight`` (of supervised losses). For an
+    external policy also ``candidates`` and ``next_candidates`` ``(D, B, K, d)``, what its server would do at either observation.
     """
 
     def __init__(self, recipe: RecipeConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
@@ -250,19 +250,19 @@ class Agent:
         return Improver(self.recipe, self.policy, values, self.action_spec.dim)  # type: ignore[arg-type]
 
     def distillation_targets(self, state: AgentState, batch: Batch, key: jax.Array) -> jax.Array:
-        """Actions ``(D, B, d)`` that an external policy is to imitate at the observations of `batch`, by the recipe's improvement.
+        """Actions ``(D, B, d)`` that an external policy is to imitate, by the recipe's improvement.
 
         `batch` needs ``observation``, ``action`` and ``candidates`` only.
         """
         z = self.encode(state.encoder, state.statistics, batch["observation"])
 
-        def targets(critic: Params, policy: Params, z: jax.Array, action: jax.Array, candidates: jax.Array, key: jax.Array) -> Any:
+        def targets(
+            critic: Params, policy: Params, z: jax.Array, action: jax.Array, candidates: jax.Array, key: jax.Array
+        ) -> Any:
             return self.improvement.targets(self._improver(critic), policy, candidate_features(z, candidates), action, key)
 
         keys = jax.random.split(key, len(self.directions))
-        targets_of = _map_directions(
-            targets, state.critic, state.policy_average, z, batch["action"], batch["candidates"], keys
-        )
+        targets_of = _map_directions(targets, state.critic, state.policy_average, z, batch["action"], batch["candidates"], keys)
         return jnp.asarray(targets_of)
 
     def _with_bonus(self, state: AgentState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Params]:

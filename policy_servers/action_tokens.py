@@ -1,4 +1,4 @@
-"""OpenVLA's action layout (Kim et al. 2024, §3.2): tokens at the end of the vocabulary, quantile bounds of a data set, a robot's units.
+"""OpenVLA's actions (Kim et al. 2024, §3.2): tokens at the end of the vocabulary, quantiles of a data set, a robot's units.
 
 One robot action r in [-1, 1] and one token are the two ends of this chain, per dimension:
 
@@ -59,8 +59,8 @@ class ActionTokens:
         zero = [0.0] * len(chosen) if offset is None else offset
         if len(scale) != len(chosen) or len(zero) != len(chosen):
             raise ValueError(
-                f"there are {len(scale)} scales and {len(zero)} offsets for the {len(chosen)} dimensions {list(chosen)} of the data "
-                "set: give one of each per dimension"
+                f"there are {len(scale)} scales and {len(zero)} offsets for the {len(chosen)} dimensions {list(chosen)} of the "
+                "data set: give one of each per dimension"
             )
         if len(set(chosen)) != len(chosen) or not all(0 <= dim < len(low) for dim in chosen):
             raise ValueError(f"the dimensions {list(chosen)} are not distinct numbers from 0 to {len(low) - 1}")

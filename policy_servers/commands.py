@@ -28,7 +28,10 @@ def serve_openvla(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--unnorm-key", required=True, help="data set whose action statistics are used, e.g. bridge_orig")
     parser.add_argument(
-        "--scale", required=True, type=_floats, help="per robot dimension: data set units of a robot action of 1 (ActionSpec.scale)"
+        "--scale",
+        required=True,
+        type=_floats,
+        help="per robot dimension: data set units of a robot action of 1 (ActionSpec.scale)",
     )
     parser.add_argument("--dims", type=_ints, help="per robot dimension: its number in the data set (default: all, in order)")
     parser.add_argument("--offset", type=_floats, help="per robot dimension: data set units of a robot action of 0 (default: 0)")

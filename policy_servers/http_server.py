@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from etude.addresses import is_loopback
 from etude.policy_server import (
     MAX_BODY_BYTES,
     TOKEN_HEADER,
@@ -23,7 +24,6 @@ from etude.policy_server import (
     Samples,
     ServerInfo,
     info_to_json,
-    is_loopback,
 )
 from etude.tensors import pack_tensors
 

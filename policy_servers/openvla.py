@@ -1,7 +1,7 @@
 """The reference model of a policy server: OpenVLA (Kim et al. 2024) and models of its layout, adapted by LoRA.
 
-Sampling at a temperature gives the distinct candidates that PA-RL needs; distillation is cross-entropy on the action tokens with the
-constants of PA-RL's OpenVLA experiments (Mark et al. 2024). Needs the extra ``vla``: torch, transformers and peft.
+Sampling at a temperature gives the distinct candidates that PA-RL needs; distillation is cross-entropy on the action tokens with
+the constants of PA-RL's OpenVLA experiments (Mark et al. 2024). Needs the extra ``vla``: torch, transformers and peft.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class OpenVLA:
         return ServerInfo(name, self._version, len(self._tokens.dims), (f"image/{self._settings.camera}",))
 
     def sample(self, observation: dict[str, np.ndarray], instructions: tuple[str, ...], n: int, seed: int) -> np.ndarray:
-        """See `Model.sample`. The draw is among the 256 action tokens, left to right. Raises RequestError for n > 1 greedy ones."""
+        """See `Model.sample`. Drawn among the 256 action tokens, left to right. Raises RequestError for n > 1 greedy ones."""
         if n > 1 and self._settings.temperature == 0:
             raise RequestError("at temperature 0 all candidates are the same: ask for one, or serve with --temperature 1")
         generator = torch.Generator(self._settings.device).manual_seed(seed)

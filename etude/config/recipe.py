@@ -231,15 +231,15 @@ class RecipeConfig(Model):
             )
         if policy == "external" and self.data.batch_size < self.policy.distil_batch:
             raise ValueError(
-                f"policy.distil_batch is {self.policy.distil_batch}, more than data.batch_size {self.data.batch_size}: distillation "
-                "takes rows of a training batch"
+                f"policy.distil_batch is {self.policy.distil_batch}, more than data.batch_size {self.data.batch_size}: "
+                "distillation takes rows of a training batch"
             )
-        if policy == "external" and critic.kind in ("cql", "cal_ql") and improvement.kind == "bc":
-            if critic.cql_samples > improvement.candidates:
-                raise ValueError(
-                    f"critic.cql_samples is {critic.cql_samples}, more than the {improvement.candidates} candidates that the policy "
-                    "server is asked for: raise improvement.candidates"
-                )
+        asked = critic.cql_samples if critic.kind in ("cql", "cal_ql") and improvement.kind == "bc" else 1
+        if policy == "external" and asked > improvement.candidates:
+            raise ValueError(
+                f"critic.cql_samples is {asked}, more than the {improvement.candidates} candidates that the policy server is "
+                "asked for: raise improvement.candidates"
+            )
         if policy == "external" and self.data.intervention_weights:
             raise ValueError("a policy server imitates all rows alike: set data.intervention_weights to false")
         if improvement.keep > improvement.candidates:

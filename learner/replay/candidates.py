@@ -1,7 +1,7 @@
 """Candidate actions of an external policy, kept beside the replay rings by (frame, version of the server's weights).
 
-A batch's frames that are not known yet are asked for together, each once. When the server is gone, training goes on with what is known:
-candidates of older weights, and for a frame that was never asked for the action that was executed there (a SARSA backup).
+A batch's frames that are not known yet are asked for together, each once. When the server is gone, training goes on with what
+is known: candidates of older weights, and for a frame that was never asked for the action that was executed there (SARSA).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from etude.config import RunConfig
 from etude.policy_server import PolicyServerClient, PolicyServerError, Samples
+from etude.specs import Observation
 from learner.replay.ring import NONE, Ring
 
 log = logging.getLogger("etude.learner")
@@ -173,9 +174,15 @@ class Candidates:
                 if executed is not None:
                     out[i] = executed
 
-    def bytes_used(self) -> int:
-        """Bytes of the rows that have been asked for."""
-        return sum(int((kept.frame != NONE).sum()) * kept.action[0].nbytes for kept in self._kept.values())
+    def at(self, observation: Observation, direction: str) -> np.ndarray:
+        """Candidates ``(K, d)`` for one observation that is not in replay; waits for the server.
+
+        Raises:
+            PolicyServerError: it does not answer.
+        """
+        rows = {name: observation[name][None] for name in self.info.observations}
+        seed = int(self._seeds.integers(1 << 32))
+        return self.client.sample(self.info, rows, self.instructions(direction, 1), self.count, seed).action[:, 0]
 
     def _of(self, ring: Ring) -> _Kept:
         kept = self._kept.get(id(ring))

@@ -125,7 +125,7 @@ def test_a_dead_server_makes_it_hold_and_a_live_one_go_on(served, program: Polic
 
 def test_a_program_that_wants_candidates_needs_a_server(program: PolicyProgram) -> None:
     assert program.candidates == K and PolicyProgram.from_bytes(program.to_bytes()) == program
-    with pytest.raises(PolicyRefused, match="recipe.policy.server"):
+    with pytest.raises(PolicyRefused, match=r"recipe\.policy\.server"):
         PolicyRunner().load_program(program.to_bytes())
 
 

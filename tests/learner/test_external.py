@@ -15,7 +15,7 @@ from helpers import ACTION, STATE_ONLY, random_batch, segment, small_recipe
 from etude.config import DataConfig, RecipeConfig
 from etude.policy_server import PolicyServerClient, PolicyServerError, ServerInfo
 from learner import export
-from learner.distillation import Distiller
+from learner.distillation import Distiller, spread_rows
 from learner.parts import candidate_features
 from learner.policies import external
 from learner.recipe import Agent
@@ -81,7 +81,14 @@ def recipe_of(**changes) -> RecipeConfig:
     axes = {
         "critic": {"hidden": (32,), "learning_rate": 3e-3},
         "policy": {"kind": "external", "distil_every_updates": 10, "distil_batch": 16},
-        "improvement": {"kind": "pa_rl", "candidates": K, "keep": 3, "ascent_steps": 2, "ascent_step_size": 0.02, "distil": "argmax"},
+        "improvement": {
+            "kind": "pa_rl",
+            "candidates": K,
+            "keep": 3,
+            "ascent_steps": 2,
+            "ascent_step_size": 0.02,
+            "distil": "argmax",
+        },
         "data": {"batch_size": 32},
         "reset": {"kind": "human"},
     }
@@ -118,7 +125,7 @@ def test_the_policy_is_its_candidates_and_the_critic_does_not_see_them() -> None
     np.testing.assert_array_equal(drawn, jnp.moveaxis(candidates, 1, 0))
     assert density is None
     np.testing.assert_array_equal(external.act(recipe, {}, features, 2, jax.random.key(0), jnp.ones(())), candidates[:, 0])
-    with pytest.raises(ValueError, match="raise improvement.candidates"):
+    with pytest.raises(ValueError, match=r"raise improvement\.candidates"):
         external.sample(recipe, {}, features, 2, jax.random.key(0), K + 1)
 
     critic = jax.tree.map(lambda leaf: leaf[0], state.critic)
@@ -175,7 +182,7 @@ def test_each_frame_is_asked_once_until_the_version_moves_or_its_row_is_overwrit
 
 
 def test_without_a_server_training_goes_on_with_what_is_known(served, caplog: pytest.LogCaptureFixture) -> None:
-    model, server, client = served
+    _, server, client = served
     ring, candidates = bandit(4), candidates_for(client)
     sampler = BatchSampler(DataConfig(batch_size=64, demonstration_share=0), ("forward",), ring, ring, 0, candidates)
     known = sampler.sample(1)
@@ -234,6 +241,13 @@ def test_pa_rl_improves_a_served_model_and_survives_its_death(served) -> None:
     assert distiller.steps <= answered + 1 and model.version <= version + 1
 
 
+def test_distillation_takes_demonstrations_and_practice_as_the_batch_does() -> None:
+    demonstration = np.repeat([1.0, 0.0], [24, 8])
+    for count in (4, 16, 32):
+        rows = spread_rows(32, count)
+        assert len(set(rows)) == count and demonstration[rows].mean() == 0.75
+
+
 def test_the_exported_program_takes_candidates_and_is_the_agent() -> None:
     agent = Agent(recipe_of(), STATE_ONLY, ACTION)
     state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
@@ -255,7 +269,10 @@ def test_the_exported_program_takes_candidates_and_is_the_agent() -> None:
         ({"improvement": {"kind": "gradient"}}, "log density"),
         ({"policy": {"distil_batch": 64}}, "distil_batch is 64"),
         ({"data": {"intervention_weights": True}}, "imitates all rows alike"),
-        ({"improvement": {"kind": "bc"}, "critic": {"kind": "cql", "cql_samples": 9, "cql_importance_sampling": False}}, "cql_samples is 9"),
+        (
+            {"improvement": {"kind": "bc"}, "critic": {"kind": "cql", "cql_samples": 9, "cql_importance_sampling": False}},
+            "cql_samples is 9",
+        ),
     ],
 )
 def test_what_a_served_policy_cannot_do_is_refused(changes: dict, text: str) -> None:

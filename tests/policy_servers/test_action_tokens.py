@@ -16,7 +16,9 @@ DIMS, SCALE, OFFSET = (0, 1, 2, 5, 6), (0.03, 0.03, 0.03, 0.15, 0.5), (0.0, 0.0,
 
 
 def tokens(**changes) -> ActionTokens:
-    return ActionTokens.of(**({"vocabulary": 32000, "statistics": BRIDGE_LIKE, "dims": DIMS, "scale": SCALE, "offset": OFFSET} | changes))
+    return ActionTokens.of(
+        **({"vocabulary": 32000, "statistics": BRIDGE_LIKE, "dims": DIMS, "scale": SCALE, "offset": OFFSET} | changes)
+    )
 
 
 def test_a_robot_action_survives_the_round_trip_to_half_a_bin() -> None:
@@ -48,7 +50,9 @@ def test_an_unmasked_dimension_is_not_unnormalised() -> None:
     chain = tokens()
     opened, closed = chain.to_tokens(np.array([0, 0, 0, 0, 1.0])), chain.to_tokens(np.array([0, 0, 0, 0, -1.0]))
     assert opened[6] == 32000 - 256 and closed[6] == 32000 - 128
-    assert chain.from_tokens(opened)[4] == pytest.approx(1.0, abs=0.01) and chain.from_tokens(closed)[4] == pytest.approx(-1.0, abs=0.01)
+    assert chain.from_tokens(opened)[4] == pytest.approx(1.0, abs=0.01) and chain.from_tokens(closed)[4] == pytest.approx(
+        -1.0, abs=0.01
+    )
 
 
 @pytest.mark.parametrize(

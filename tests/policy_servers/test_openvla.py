@@ -122,7 +122,9 @@ def test_distilling_lowers_the_loss_raises_the_version_and_moves_only_lora(model
     moved = {name for name, parameter in model._model.named_parameters() if not torch.equal(parameter, before[name])}
     assert moved and all("lora_" in name for name in moved)
     layers = {name.rpartition(".lora_")[0].rpartition(".")[2] for name in moved}
-    assert layers >= {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "projector"}, "all linear layers"
+    assert layers >= {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "projector"}, (
+        "all linear layers"
+    )
     near = np.abs(model.sample(observation(), INSTRUCTIONS, 32, 0) - action).max(-1) < 0.05
     assert near.mean() > 0.3, "it now samples what it was taught"
 

@@ -90,16 +90,16 @@ def test_a_request_that_does_not_fit_is_refused_with_the_reason(changes: dict, t
 
 
 def test_refusals_reach_the_caller_and_the_server_lives_on(served) -> None:
-    model, client = served
+    _, client = served
     info = client.info()
     for instruction, text in (("fail", r"\(500\).*ZeroDivisionError"), ("far", "outside")):
         with pytest.raises(PolicyServerError, match=text):
             client.sample(info, rows(1), [instruction], 1, 0)
     with pytest.raises(PolicyServerError, match=r"refused /sample \(400\).*n is 5000"):
         client.sample(info, rows(1), ["go"], 5000, 0)
-    with pytest.raises(PolicyServerError, match="6 dimensions|actions of 2 dimensions"):
+    with pytest.raises(PolicyServerError, match=r"2 dimensions, the robot has 6"):
         client.require(("state", "image/front"), 6)
-    with pytest.raises(PolicyServerError, match="reads .*image/front"):
+    with pytest.raises(PolicyServerError, match=r"reads .*image/front"):
         client.require(("state",), 2)
     connection = http.client.HTTPConnection(client._host, client._port, timeout=5)
     for body, headers, status in (
@@ -123,7 +123,7 @@ def test_a_server_that_is_gone_or_slow_is_named_with_the_remedy(served) -> None:
     with pytest.raises(PolicyServerError, match="does not answer"):
         PolicyServerClient(client.address, 0.1).sample(info, rows(1), ["go"], 1, 0)
     assert time.monotonic() - began < 0.9
-    with pytest.raises(PolicyServerError, match="127.0.0.1:9 does not answer.*recipe.policy.server"):
+    with pytest.raises(PolicyServerError, match=r"127\.0\.0\.1:9 does not answer.*recipe\.policy\.server"):
         PolicyServerClient("http://127.0.0.1:9", 1.0).info()
     with pytest.raises(PolicyServerError, match="write it like"):
         PolicyServerClient("https://example.org/model", 1.0)
@@ -146,9 +146,7 @@ def test_beyond_loopback_a_token_is_needed(monkeypatch: pytest.MonkeyPatch) -> N
 def test_two_callers_reach_the_model_one_after_the_other(served) -> None:
     model, client = served
     info, model.slow_s, answers = client.info(), 0.1, []
-    threads = [
-        threading.Thread(target=lambda i=i: answers.append(client.sample(info, rows(1), ["go"], 1, i))) for i in range(3)
-    ]
+    threads = [threading.Thread(target=lambda i=i: answers.append(client.sample(info, rows(1), ["go"], 1, i))) for i in range(3)]
     began = time.monotonic()
     for thread in threads:
         thread.start()

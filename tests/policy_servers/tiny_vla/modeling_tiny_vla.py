@@ -32,5 +32,7 @@ class TinyVLA(PreTrainedModel):
         patches = self.projector(self.vision(pixel_values).flatten(2).transpose(1, 2))
         words = self.language_model.get_input_embeddings()(input_ids)
         embeddings = torch.cat([words[:, :1], patches, words[:, 1:]], dim=1)
-        mask = torch.cat([attention_mask[:, :1], torch.ones_like(patches[..., 0], dtype=torch.long), attention_mask[:, 1:]], dim=1)
+        mask = torch.cat(
+            [attention_mask[:, :1], torch.ones_like(patches[..., 0], dtype=torch.long), attention_mask[:, 1:]], dim=1
+        )
         return self.language_model(inputs_embeds=embeddings, attention_mask=mask, use_cache=False)

@@ -170,6 +170,7 @@ def evaluate_command(argv: Sequence[str]) -> int:
     )
     arguments = parser.parse_args(argv)
 
+    from actor.candidates import CandidateFeed
     from actor.demonstrations import max_steps
     from actor.evaluation import evaluate
     from actor.policy_runner import PolicyRunner
@@ -189,7 +190,7 @@ def evaluate_command(argv: Sequence[str]) -> int:
     film = _Film(arguments.video, arguments.video_episodes)
     try:
         _require_fit(seen, actions, robot, arguments.policy, config)
-        policy = PolicyRunner()
+        policy = PolicyRunner(feed=CandidateFeed.of(config, arguments.seed))
         policy.load_program(program.to_bytes())
         policy.load_weights(weights.to_bytes())
         print(f"policy version {weights.version} of {weights.run_id}, task {config.task.name}, {observation}")
@@ -236,9 +237,13 @@ def _evaluation_config(policy: Path, task: str | None, observation: str, robot: 
         raise CommandError(f"{policy} is not inside a run folder, so its task is not known: name it with --task")
     data = read_yaml(run.config)
     recipe = data.get("recipe") or {}
-    phases = {part: recipe.get(part) or {} for part in ("reset", "encoder")}
+    kept = {part: recipe.get(part) or {} for part in ("reset", "encoder")}
+    policy_config = recipe.get("policy") or {}
     data = {"task": data.get("task"), "robot": data.get("robot"), "observation": observation}
-    data["recipe"] = {"name": "none", "reward": {"kind": "environment"}, **phases}
+    data["recipe"] = {"name": "none", "reward": {"kind": "environment"}, **kept}
+    if policy_config.get("kind") == "external":  # it acts with its server here too
+        server = {key: policy_config[key] for key in ("kind", "server", "server_timeout_s") if key in policy_config}
+        data["recipe"] |= {"improvement": {"kind": "bc"}, "policy": server}
     return build(RunConfig, data, str(run.config))
 
 

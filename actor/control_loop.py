@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from actor.pacing import Pacer, RateMeter
 from actor.safety import filter_action, reading_problems
 from actor.scoring import Scorer
 from actor.segments import SegmentRecorder
-from actor.snapshot import make_status
+from actor.snapshot import Answer, make_status
 from actor.viewfinder import Viewfinder
 from actor.wander import Wander
 from etude.config import ConfigError, RunConfig
@@ -42,13 +42,6 @@ REST_S = 0.05
 """Longest sleep while waiting; a command is answered within it."""
 LEAD_POLL_S = 0.002
 SNAPSHOT_S = 0.1
-
-
-class Answer(NamedTuple):
-    """What a command's caller is told at once; the loop acts at its next tick."""
-
-    accepted: bool
-    message: str
 
 
 class ControlLoop:
@@ -236,6 +229,10 @@ class ControlLoop:
             return
         self._holding = ()
         if self._recorder.open:
+            if not self._policy.prepare(reading.observation, self._state.phase):
+                self._robot.hold()  # a policy server thinks: the control step takes longer, the segment stays open
+                self._holding = ("waiting for the policy server",)
+                return
             self._observe(reading)
         if not self._recorder.open and self._state.practising and not self._evaluation_due():
             if reading.episode_over:
@@ -302,6 +299,9 @@ class ControlLoop:
                 self._apply(practice.AskHelp(reason))
 
     def _act(self, reading: Reading) -> None:
+        if self._recorder.index == 0 and not self._policy.prepare(reading.observation, self._state.phase):
+            self._hold(("waiting for the policy server",))  # without a trace: the segment begins at the next control step
+            return
         version = self._policy.version
         proposed = np.asarray(self._policy.act(reading.observation, self._state.phase, True), np.float32)
         action = self._execute(proposed, reading)

@@ -5,6 +5,7 @@ Runs in a scene of its own, so that practice goes on where it was; the only plac
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -18,6 +19,11 @@ from etude.robot import Reading, Robot
 from etude.specs import Observation
 from etude.step import UNKNOWN
 
+log = logging.getLogger("etude.policy")
+
+PATIENCE_S = 120.0
+"""How long one step of an evaluation waits for a policy server."""
+
 
 class EvaluationError(RuntimeError):
     """This robot cannot be evaluated; the message says why."""
@@ -27,6 +33,8 @@ class ActingPolicy(Protocol):
     """What evaluation needs of a policy (`actor.policy_runner.PolicyRunner` has it)."""
 
     def begin(self) -> None: ...
+
+    def prepare(self, observation: Observation, phase: str) -> bool: ...
 
     def act(self, observation: Observation, phase: str, explore: bool) -> np.ndarray: ...
 
@@ -116,6 +124,8 @@ def _episode(
         blind = reading_problems(reading, limits, now_s, robot.observation_spec)
         if blind:
             policy.begin()  # it holds still instead: what was planned before does not continue from here
+        elif not _prepared(policy, reading.observation, phase, should_stop):
+            return None, False
         proposed = robot.action_spec.zeros() if blind else policy.act(reading.observation, phase, False)
         previous, _ = filter_action(
             proposed,
@@ -136,6 +146,18 @@ def _episode(
         if reading.episode_over:
             break
     return max_steps, False
+
+
+def _prepared(policy: ActingPolicy, observation: Observation, phase: str, should_stop: Callable[[], bool] | None) -> bool:
+    """Wait until `policy` can act on `observation`; False when asked to stop, or when its server stays away."""
+    began_s = time.monotonic()
+    while not policy.prepare(observation, phase):
+        if should_stop is not None and should_stop():
+            return False
+        if time.monotonic() - began_s > PATIENCE_S:
+            log.error("the policy server gave no candidates for %.0f s: the evaluation ends early", PATIENCE_S)
+            return False
+    return True
 
 
 def reading_clock(robot: Robot, reading: Reading) -> float:

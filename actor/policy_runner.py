@@ -17,6 +17,7 @@ import jax
 import jax.export
 import numpy as np
 
+from actor.candidates import CandidateFeed
 from actor.chunks import ChunkPlayer
 from etude.policy_file import PolicyFileError, PolicyProgram, PolicyWeights
 from etude.specs import PHASES, ActionSpec, Observation, ObservationSpec, SpecError, specs_from_json
@@ -54,9 +55,11 @@ class PolicyRunner:
     Attributes of the policy that is flying: `ready`, `version` (0 before), `weight_age_s` (infinite before).
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        """`seed` makes the sequence of exploration keys; two actors of one run should have different ones."""
+    def __init__(self, seed: int = 0, feed: CandidateFeed | None = None) -> None:
+        """`seed` makes the sequence of exploration keys; two actors of one run should have different ones. `feed` is of the run's
+        policy server, for programs of external policies."""
         self._seed = seed & 0xFFFFFFFF
+        self._feed = feed
         self._counter = itertools.count(1)
         self._loading = threading.Lock()
         self._compiled: _Compiled | None = None
@@ -95,6 +98,11 @@ class PolicyRunner:
                 program = PolicyProgram.from_bytes(data)
             except PolicyFileError as error:
                 raise PolicyRefused(str(error)) from error
+            if program.candidates and self._feed is None:
+                raise PolicyRefused(
+                    "the policy program is of an external policy and wants candidates, but this recipe names no policy server: "
+                    "set recipe.policy.kind=external and recipe.policy.server"
+                )
             if self._compiled is None or self._compiled.program.digest != program.digest:
                 self._compiled = _compile(program)
             waiting, self._waiting = self._waiting, None
@@ -114,14 +122,22 @@ class PolicyRunner:
         """An attempt begins: the next action is planned from what is seen then."""
         self._chunks.begin()
 
+    def prepare(self, observation: Observation, phase: str) -> bool:
+        """Whether `act` can answer for `phase` now. Only a policy server may still owe candidates: this waits for them, a
+        fraction of a control step, and can be called again."""
+        flight = self._flight
+        if flight is None or not flight.compiled.program.candidates or self._feed is None:
+            return True
+        return self._feed.wait(observation, phase, _candidates_shape(flight.compiled))
+
     def act(self, observation: Observation, phase: str, explore: bool) -> np.ndarray:
         """The policy's action, float32 ``(action_dim,)`` in [-1, 1]. With `explore` false it is deterministic.
 
         A program that plans a chunk of actions is asked once per chunk, and anew after `begin`, in another phase, and with newer
-        weights (`actor.chunks`).
+        weights (`actor.chunks`). An external policy acts on the candidates that the last `prepare` got.
 
         Raises:
-            PolicyNotReady: no program or no weights yet.
+            PolicyNotReady: no program or no weights yet, or no candidates for `phase`.
         """
         flight = self._flight
         if flight is None:
@@ -131,7 +147,13 @@ class PolicyRunner:
             inputs: dict[str, np.ndarray] = {key: observation[key] for key in flight.compiled.observation_spec.shapes()}
             inputs["phase"] = _ONE_HOT[phase]
             key = np.array([self._seed, next(self._counter) & 0xFFFFFFFF], np.uint32)
-            return np.asarray(flight.compiled.call(flight.parameters, inputs, key, np.float32(explore)))
+            arguments: tuple[Any, ...] = (flight.parameters, inputs, key, np.float32(explore))
+            if flight.compiled.program.candidates:
+                candidates = self._feed.take(phase, _candidates_shape(flight.compiled)) if self._feed else None
+                if candidates is None:
+                    raise PolicyNotReady(f"the policy server has given no candidates for {phase} yet")
+                arguments = (*arguments, candidates)
+            return np.asarray(flight.compiled.call(*arguments))
 
         return self._chunks.next((flight.run_id, flight.version, phase, explore), plan)
 
@@ -155,6 +177,10 @@ class PolicyRunner:
         self._loaded_s = time.monotonic()
 
 
+def _candidates_shape(compiled: _Compiled) -> tuple[int, int]:
+    return compiled.program.candidates, compiled.action_spec.dim
+
+
 _ONE_HOT = {phase: np.eye(len(PHASES), dtype=np.float32)[i] for i, phase in enumerate(PHASES)}
 
 
@@ -165,7 +191,9 @@ def _compile(program: PolicyProgram) -> _Compiled:
         exported = jax.export.deserialize(bytearray(program.serialized))
         zeros = {name: np.zeros(shape, dtype) for name, (shape, dtype) in program.parameters.items()}
         inputs = {**observation_spec.zeros(), "phase": _ONE_HOT[PHASES[0]]}
-        arguments = (jax.device_put(zeros), inputs, np.zeros(2, np.uint32), np.float32(0))
+        arguments: tuple[Any, ...] = (jax.device_put(zeros), inputs, np.zeros(2, np.uint32), np.float32(0))
+        if program.candidates:
+            arguments = (*arguments, np.zeros((program.candidates, action_spec.dim), np.float32))
         call = jax.jit(exported.call).lower(*arguments).compile()
         action = np.asarray(call(*arguments))
     except SpecError as error:

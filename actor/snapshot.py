@@ -1,12 +1,21 @@
-"""The control loop's state as one `PracticeStatus`: which part knows which number. Separate because it decides nothing."""
+"""What the control loop tells others: answers to commands, and its state as one `PracticeStatus`. It decides nothing."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from actor.pacing import Pacer, RateMeter
 from actor.practice import PracticeState
 from actor.progress import Progress
 from actor.segments import SegmentRecorder
 from etude.status import Mode, PracticeStatus
+
+
+class Answer(NamedTuple):
+    """What a command's caller is told at once; the loop acts at its next tick."""
+
+    accepted: bool
+    message: str
 
 
 def make_status(

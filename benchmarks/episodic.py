@@ -28,8 +28,10 @@ from etude.robot import Robot
 from etude.specs import PHASES, Observation
 from etude.step import Source, Step
 from learner import pretraining
+from learner.distillation import Distiller
 from learner.offline import pretrain
 from learner.recipe import Agent, AgentState, Stage
+from learner.replay.candidates import Candidates, candidates_of
 from learner.replay.demonstrations import fill_returns, load_demonstrations, state_statistics
 from learner.replay.mixing import BatchSampler
 from learner.replay.relabelling import InterventionLabels
@@ -81,21 +83,24 @@ class Outcome:
 class Actor:
     """The agent's acting policy as evaluation and collection want it; `parameters` are replaced after every block of updates."""
 
-    def __init__(self, agent: Agent, parameters: Any, seed: int) -> None:
-        self.parameters = parameters
+    def __init__(self, agent: Agent, parameters: Any, seed: int, candidates: Candidates | None = None) -> None:
+        self.parameters, self._candidates = parameters, candidates
         self._keys = agent.observation_spec.shapes()
         self._key = jax.random.key_data(jax.random.key(seed))
         self._count = 0
         self._chunks = ChunkPlayer()
 
-        def act(parameters: Any, observation: Observation, key: jax.Array, count: jax.Array, explore: jax.Array) -> jax.Array:
-            return agent.act(parameters, observation, jax.random.fold_in(key, count), explore)
+        def act(parameters: Any, observation: Observation, key: jax.Array, count: jax.Array, *rest: jax.Array) -> jax.Array:
+            return agent.act(parameters, observation, jax.random.fold_in(key, count), *rest)
 
         self._act = jax.jit(act)
 
     def begin(self) -> None:
         """An episode begins; parameters are replaced before it only."""
         self._chunks.begin()
+
+    def prepare(self, observation: Observation, phase: str) -> bool:
+        return True  # a policy server is waited for in `act`
 
     def act(self, observation: Observation, phase: str, explore: bool) -> np.ndarray:
         """Action float32 ``(d,)``; the policy is asked once per action chunk, every time with a key of its own."""
@@ -104,7 +109,10 @@ class Actor:
             self._count += 1
             direction = np.eye(len(PHASES), dtype=np.float32)[PHASES.index(phase)]
             inputs = {name: observation[name] for name in self._keys} | {"phase": direction}
-            return np.asarray(self._act(self.parameters, inputs, self._key, np.int32(self._count), np.float32(explore)))
+            arguments: tuple[Any, ...] = (inputs, self._key, np.int32(self._count), np.float32(explore))
+            if self._candidates is not None:
+                arguments = (*arguments, self._candidates.at(observation, phase))
+            return np.asarray(self._act(self.parameters, *arguments))
 
         return self._chunks.next((phase, explore), plan)
 
@@ -131,10 +139,12 @@ def _run(
     agent = Agent(recipe, robot.observation_spec, robot.action_spec, config.task.instructions)
     mean, std = state_statistics(prior)
     state = agent.init(jax.random.key_data(jax.random.key(config.seed)), mean, std)
-    sampler = BatchSampler(recipe, prior, online, config.seed)
+    candidates = candidates_of(config, tuple(robot.observation_spec.shapes()), robot.action_spec.dim)
+    distiller = Distiller(agent, candidates, config.seed) if candidates else None
+    sampler = BatchSampler(recipe, prior, online, config.seed, candidates)
     outcome = Outcome()
     clock = _Clock(outcome)
-    actor = Actor(agent, agent.policy_parameters(state), config.seed)
+    actor = Actor(agent, agent.policy_parameters(state), config.seed, candidates)
 
     total = pretraining.total_updates(recipe, prior)
     values: dict[str, jax.Array] = {}
@@ -165,14 +175,19 @@ def _run(
             owed += taken * recipe.data.utd
         while owed >= length:
             owed -= length
-            state, values = block(state, jax.tree.map(jnp.asarray, sampler.sample(length)))
+            batch = sampler.sample(length)
+            state, values = block(state, jax.tree.map(jnp.asarray, batch))
             clock.lap("online", length, values)
+            if distiller:
+                distiller.offer(state, batch, outcome.updates["online"])
         if steps >= next_evaluation or steps >= budget.online_steps:
             score = _evaluate(config, budget, stage, actor, agent, state, clock)
             outcome.curve.append((steps, score))
             recent = [success for _, success in outcome.practice[-10:]]
             say(f"{steps} steps: {score:.2f}, {sum(recent)} of the last {len(recent)} episodes succeeded, {_losses(values)}")
             next_evaluation = (steps // budget.evaluate_every_steps + 1) * budget.evaluate_every_steps
+    if distiller:
+        distiller.close()
     outcome.metrics = {name: round(float(np.asarray(value)[0]), 5) for name, value in values.items()}
     return outcome
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -210,10 +210,11 @@ def _improver(agent: Agent, critic: Params) -> Improver:
     return Improver(agent.recipe, agent.policy, values, agent.action_dim)  # type: ignore[arg-type]
 
 
-def _proposing(agent: Agent, critic: Params, average: Params) -> Propose:
-    def propose(features: jax.Array, key: jax.Array, n: int) -> Any:
+def _proposing(agent: Agent, critic: Params, average: Params, rows: Rows) -> Propose:
+    def propose(place: Literal["now", "next"], key: jax.Array, n: int) -> Any:
         improver = _improver(agent, jax.lax.stop_gradient(critic))
-        return jax.lax.stop_gradient(agent.improvement.propose(improver, average, jax.lax.stop_gradient(features), key, n))
+        features = jax.lax.stop_gradient(rows.z if place == "now" else rows.z_next)
+        return jax.lax.stop_gradient(agent.improvement.propose(improver, average, features, key, n))
 
     return propose
 
@@ -229,7 +230,7 @@ def _critic_gradient(
     key: jax.Array,
 ) -> Any:
     def loss(critic: Params, z: jax.Array) -> jax.Array:
-        propose = _proposing(agent, critic, average)
+        propose = _proposing(agent, critic, average, rows)
         value: jax.Array = agent.critic.loss(agent.recipe, critic, target, rows._replace(z=z), propose, key)[0]
         return value
 
@@ -247,7 +248,7 @@ def _policy_gradient(
     rows: Rows,
     key: jax.Array,
 ) -> Any:
-    propose = _proposing(agent, critic, average)
+    propose = _proposing(agent, critic, average, rows)
 
     def advantage(key: jax.Array) -> jax.Array:
         return jax.lax.stop_gradient(agent.critic.advantage(agent.recipe, critic, target, rows, propose, key))

@@ -6,11 +6,12 @@ The page has no log-in; what protects it is that it listens on loopback and answ
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from etude.addresses import is_loopback
 
 POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 HEADERS = [
@@ -26,16 +27,6 @@ def host_name(value: str) -> str:
         return (urlsplit(f"//{value}").hostname or "").lower()
     except ValueError:
         return ""
-
-
-def is_loopback(name: str) -> bool:
-    """True for ``localhost`` and for loopback addresses."""
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def refusal(host: str, origin: str | None, served_host: str) -> str | None:

@@ -15,7 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 VERSION = "0.1.0"
-PACKAGES = ("etude", "actor", "learner", "reward_classifiers", "simulation", "dashboard", "benchmarks", "etude_nodes")
+PACKAGES = (
+    "etude",
+    "actor",
+    "learner",
+    "reward_classifiers",
+    "simulation",
+    "dashboard",
+    "policy_servers",
+    "benchmarks",
+    "etude_nodes",
+)
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
@@ -51,6 +61,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "train offline": Command("learner.commands:train_offline", "Train a recipe on stored data, without a robot.", True),
     "policy export": Command("learner.commands:policy_export", "Write a run's policy as program and weights.", True),
+    "policy serve-openvla": Command("policy_servers.commands:serve_openvla", "Serve OpenVLA as an external policy."),
     "episodes info": Command("etude.episodes.commands:info", "Say what an episode store holds."),
     "episodes validate": Command("etude.episodes.commands:validate", "Check a store for gaps, duplicates and damage."),
     "recipe list": Command("learner.commands:recipe_list", "List the recipes, one sentence each."),
@@ -146,6 +157,9 @@ def _missing_module(name: str) -> str:
     top = name.partition(".")[0]
     if top in ("torch", "torchvision", "timm", "open_clip"):
         return f"the package {top!r} is not installed; it comes with the vision extra: .venv/bin/pip install -e '.[vision]'"
+    if top in ("transformers", "tokenizers", "peft"):
+        extra = "the vla extra, in an environment of its own: pip install -e '.[vla]'"
+        return f"the package {top!r} is not installed; it comes with {extra}"
     if top in ("rclpy", "etude_msgs"):
         return f"the ROS package {top!r} is not there; run `make build`, or source your ROS 2 first (`etude doctor` says more)"
     return f"the Python module {name!r} is not installed; run `make build`"

@@ -39,19 +39,22 @@ class PolicyProgram:
     ``program(params, observation, key, explore) -> float32 (action_dim,)`` in [-1, 1], or the next h actions ``(h, action_dim)``
     of a policy that plans chunks, where `params` has the leaves of
     `parameters`, `observation` the unbatched arrays of the ObservationSpec plus ``phase`` (float32 one-hot ``(2,)``), `key` is
-    uint32 ``(2,)`` and `explore` a float32 scalar (0 deterministic, 1 sampling).
+    uint32 ``(2,)`` and `explore` a float32 scalar (0 deterministic, 1 sampling). With `candidates` K > 0 there is one more input,
+    float32 ``(K, action_dim)`` in [-1, 1]: K actions that a policy server would do at the observation.
 
     Attributes:
         serialized: bytes of a ``jax.export.Exported``.
         specs_json: as `etude.specs.specs_to_json`.
         parameters: shape and dtype of every leaf.
         description: one line for people.
+        candidates: K, actions of a policy server that the program wants with each observation; 0 for none.
     """
 
     serialized: bytes
     specs_json: str
     parameters: ParameterShapes
     description: str = ""
+    candidates: int = 0
 
     def __post_init__(self) -> None:
         shapes = {name: (tuple(int(n) for n in shape), str(dtype)) for name, (shape, dtype) in self.parameters.items()}
@@ -63,12 +66,14 @@ class PolicyProgram:
         return digest(self._header() + self.serialized)
 
     def _header(self) -> bytes:
-        header = {
+        header: dict[str, Any] = {
             "specs": self.specs_json,
             "parameters": self.parameters,
             "description": self.description,
             "size": len(self.serialized),
         }
+        if self.candidates:
+            header["candidates"] = self.candidates
         return json.dumps(header, sort_keys=True).encode()
 
     def to_bytes(self) -> bytes:
@@ -96,7 +101,7 @@ class PolicyProgram:
             if len(serialized) != header["size"]:
                 raise ValueError(f"it holds {len(serialized)} bytes of program, its header says {header['size']}")
             parameters = {name: (tuple(shape), dtype) for name, (shape, dtype) in header["parameters"].items()}
-            return cls(serialized, header["specs"], parameters, header["description"])
+            return cls(serialized, header["specs"], parameters, header["description"], int(header.get("candidates", 0)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PolicyFileError(f"the policy program's header is not readable: {error}") from error
 

@@ -43,26 +43,35 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
 
 def export_program(agent: Agent, state: AgentState) -> PolicyProgram:
     """The inference function ``(params, observation, key, explore) -> action`` for CPU and CUDA; works on a machine without a
-    GPU."""
+    GPU. That of an external policy takes its server's candidates ``(K, d)`` at the end."""
     parameters = flatten(agent.policy_parameters(state))
 
-    def program(params: dict[str, jax.Array], observation: dict[str, jax.Array], key: jax.Array, explore: jax.Array) -> jax.Array:
-        # an encoder without cameras, and no critic at all, have no parameters: keep their empty branches
-        tree = {"encoder": {}} | unflatten(params)
-        return agent.act(tree, observation, key, explore)
+    def program(
+        params: dict[str, jax.Array],
+        observation: dict[str, jax.Array],
+        key: jax.Array,
+        explore: jax.Array,
+        candidates: jax.Array | None = None,
+    ) -> jax.Array:
+        # an encoder without cameras, an external policy, and no critic at all have no parameters: keep their empty branches
+        tree = {"encoder": {}, "policy": {}} | unflatten(params)
+        return agent.act(tree, observation, key, explore, candidates)
 
     shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in parameters.items()}
     observation = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in agent.observation_spec.shapes().items()}
     observation["phase"] = jax.ShapeDtypeStruct((len(PHASES),), jnp.float32)
     key = jax.ShapeDtypeStruct((2,), jnp.uint32)
     explore = jax.ShapeDtypeStruct((), jnp.float32)
-    exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(shapes, observation, key, explore)
+    count = agent.recipe.candidates_per_frame
+    candidates = (jax.ShapeDtypeStruct((count, agent.action_spec.dim), jnp.float32),) if count else ()
+    exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(shapes, observation, key, explore, *candidates)
     return PolicyProgram(
         serialized=bytes(exported.serialize()),
         specs_json=specs_to_json(agent.observation_spec, agent.action_spec),
         parameters={name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in parameters.items()},
         description=f"{agent.recipe.name}: {agent.recipe.policy.kind} policy, {agent.recipe.improvement.kind}, "
         f"{agent.recipe.encoder.kind} encoder",
+        candidates=count,
     )
 
 

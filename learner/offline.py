@@ -30,6 +30,7 @@ from learner import export, pretraining
 from learner.checkpoint import Checkpoints, to_host
 from learner.parts import Metrics
 from learner.recipe import Agent, AgentState, Stage
+from learner.replay.candidates import candidates_of
 from learner.replay.demonstrations import add_practice, load_demonstrations, state_statistics
 from learner.replay.mixing import BatchSampler
 from learner.replay.relabelling import InterventionLabels
@@ -91,7 +92,8 @@ def train(
     agent = Agent(recipe, observation_spec, action_spec, config.task.instructions)
     mean, std = state_statistics(prior)
     state = agent.init(jax.random.key_data(jax.random.key(config.seed)), mean, std)
-    sampler = BatchSampler(recipe, prior, practised, config.seed)
+    candidates = candidates_of(config, tuple(observation_spec.shapes()), action_spec.dim)
+    sampler = BatchSampler(recipe, prior, practised, config.seed, candidates)
     checkpoints = Checkpoints(folder.checkpoints)
     writer = MetricsWriter(folder.metrics("learner"), folder.tensorboard)
     done = 0

@@ -10,20 +10,21 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from etude.config import RecipeConfig
 
 Params = Any
 Metrics = dict[str, jax.Array]
 
-Propose = Callable[[jax.Array, jax.Array, int], tuple[jax.Array, jax.Array | None]]
-"""What the acting policy would do: ``(features (B, f), key, n) -> (actions (n, B, d), log densities (n, B) or None)``.
+Propose = Callable[[Literal["now", "next"], jax.Array, int], tuple[jax.Array, jax.Array | None]]
+"""What the acting policy would do: ``(place, key, n) -> (actions (n, B, d), log densities (n, B) or None)``.
 
-Without gradient. Deterministic improvement (PA-RL) may answer with one action, n = 1, whatever was asked. Densities are None
-for policy classes that have none.
+`place` is the observation of the rows, or their next one. Without gradient. Deterministic improvement (PA-RL) may answer with one
+action, n = 1, whatever was asked. Densities are None for policy classes that have none.
 """
 
 Values = Callable[[jax.Array, jax.Array], jax.Array]
@@ -103,6 +104,16 @@ class PolicyPart(Protocol):
         self, recipe: RecipeConfig, params: Params, features: jax.Array, action: jax.Array, key: jax.Array
     ) -> jax.Array:
         """Loss of each row ``(B,)`` for features ``(B, f)`` and the action ``(B, d)`` to imitate."""
+
+
+def candidate_features(features: jax.Array, candidates: jax.Array | None) -> jax.Array:
+    """What an external policy sees: features ``(..., f)`` and behind them its flattened candidates ``(..., K, d)``.
+
+    Other policy classes have no candidates (None) and see the features as they are.
+    """
+    if candidates is None:
+        return features
+    return jnp.concatenate([features, candidates.reshape(*candidates.shape[:-2], -1)], axis=-1)
 
 
 class Improver(NamedTuple):

@@ -24,7 +24,7 @@ from etude.specs import PHASES, ActionSpec, ObservationSpec
 from etude.text_embedding import embed
 from learner.exploration import rnd
 from learner.networks.encoders import ObservationEncoder
-from learner.parts import Improver, Metrics, Params, Rows, part
+from learner.parts import Improver, Metrics, Params, Rows, candidate_features, part
 
 Batch = dict[str, Any]
 Stage = Literal["clone", "offline", "online"]
@@ -60,7 +60,8 @@ class Agent:
 
     A batch has leaves ``(D, B, …)``: ``observation`` and ``next_observation`` (dicts), ``action``, ``reward``, ``terminal``,
     ``discount``, ``demonstration`` (1 for rows of demonstrations), ``monte_carlo_return`` and ``weight`` (of supervised losses).
-    `action_dim` is that of a whole action chunk; for critic and policy the chunk is one action.
+    For an external policy also ``candidates`` and ``next_candidates`` ``(D, B, K, d)``, what its server would do at either
+    observation. `action_dim` is that of a whole action chunk; for critic and policy the chunk is one action.
     """
 
     def __init__(
@@ -187,6 +188,7 @@ class Agent:
                 state.policy_average,
                 log_temperature,
                 rows,
+                (batch.get("candidates"), batch.get("next_candidates")),
                 direction_keys,
             )
             return losses.sum(), metrics
@@ -231,20 +233,24 @@ class Agent:
         average: Params,
         log_temperature: jax.Array,
         rows: Rows,
+        candidates: tuple[jax.Array | None, jax.Array | None],
         key: jax.Array,
         *,
         step: jax.Array,
         stage: Stage,
         improve: bool,
     ) -> tuple[jax.Array, Metrics]:
-        """Loss of one direction: features ``(B, f)``, rows ``(B, …)``."""
+        """Loss of one direction: features ``(B, f)``, rows ``(B, …)``, candidates ``(B, K, d)`` of an external policy."""
         recipe = _while_practising(self.recipe) if stage == "online" else self.recipe
         critic_key, policy_key = jax.random.split(key)
         frozen = jax.lax.stop_gradient(critic)
         improver = self._improver(frozen)
+        now = jax.lax.stop_gradient(candidate_features(rows.z, candidates[0]))
+        following = jax.lax.stop_gradient(candidate_features(rows.z_next, candidates[1]))
 
-        def propose(features: jax.Array, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
-            return jax.lax.stop_gradient(self.improvement.propose(improver, average, jax.lax.stop_gradient(features), key, n))
+        def propose(place: Literal["now", "next"], key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
+            features = now if place == "now" else following
+            return jax.lax.stop_gradient(self.improvement.propose(improver, average, features, key, n))
 
         critic_loss, metrics = self.critic.loss(recipe, critic, target_critic, rows, propose, critic_key)
         if not improve or (stage == "offline" and not self._policy_learns_offline):
@@ -261,7 +267,7 @@ class Agent:
             return jax.lax.stop_gradient(self.critic.advantage(recipe, frozen, target_critic, rows, propose, key))
 
         policy_loss, policy_metrics = self.improvement.loss(
-            improver, policy, average, rows, log_temperature, advantage, step, policy_key
+            improver, policy, average, rows._replace(z=now), log_temperature, advantage, step, policy_key
         )
         return critic_loss + policy_loss, metrics | policy_metrics
 
@@ -278,12 +284,29 @@ class Agent:
         return jnp.maximum(rate, 1.0 / (1.0 + updates / 10.0)) if stage == first else rate
 
     def _improver(self, critic: Params) -> Improver:
-        return Improver(
-            self.recipe,
-            self.policy,  # type: ignore[arg-type]
-            lambda features, action: self.critic.values(self.recipe, critic, features, action),
-            self.action_dim,
-        )
+        appended = self.recipe.candidates_per_frame * self.action_dim  # which the critic does not see
+
+        def values(features: jax.Array, action: jax.Array) -> jax.Array:
+            value: jax.Array = self.critic.values(self.recipe, critic, features[..., : features.shape[-1] - appended], action)
+            return value
+
+        return Improver(self.recipe, self.policy, values, self.action_dim)  # type: ignore[arg-type]
+
+    def distillation_targets(self, state: AgentState, batch: Batch, key: jax.Array) -> jax.Array:
+        """Actions ``(D, B, d)`` that an external policy is to imitate, by the recipe's improvement.
+
+        `batch` needs ``observation``, ``action`` and ``candidates`` only.
+        """
+        z = self.encode(state.encoder, state.statistics, batch["observation"])
+
+        def targets(
+            critic: Params, policy: Params, z: jax.Array, action: jax.Array, candidates: jax.Array, key: jax.Array
+        ) -> Any:
+            return self.improvement.targets(self._improver(critic), policy, candidate_features(z, candidates), action, key)
+
+        keys = jax.random.split(key, len(self.directions))
+        targets_of = _map_directions(targets, state.critic, state.policy_average, z, batch["action"], batch["candidates"], keys)
+        return jnp.asarray(targets_of)
 
     def _with_bonus(self, state: AgentState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Params]:
         """The batch's rewards ``(D, B)`` with the novelty bonus of the next observations, and the updated novelty networks."""
@@ -337,9 +360,16 @@ class Agent:
             parameters["instructions"] = jnp.asarray(self.instructions)
         return parameters | ({"critic": state.critic} if self.improvement.ACTS_WITH_CRITIC else {})
 
-    def act(self, parameters: Params, observation: dict[str, jax.Array], key: jax.Array, explore: jax.Array) -> jax.Array:
-        """Action ``(d,)`` for one unbatched observation whose ``phase`` entry is the one-hot direction; with ``policy.chunk`` h
-        above 1 the next h actions ``(h, d)``. Exported as the policy program."""
+    def act(
+        self,
+        parameters: Params,
+        observation: dict[str, jax.Array],
+        key: jax.Array,
+        explore: jax.Array,
+        candidates: jax.Array | None = None,
+    ) -> jax.Array:
+        """Action ``(d,)`` for one unbatched observation whose ``phase`` entry is the one-hot direction, and ``(K, d)`` candidates
+        of an external policy; with ``policy.chunk`` h above 1 the next h actions ``(h, d)``. Exported as the policy program."""
         phase = jnp.argmax(observation["phase"])
         index = jnp.minimum(phase, len(self.directions) - 1)
         policy, critic = jax.tree.map(lambda leaf: leaf[index], (parameters["policy"], parameters.get("critic", {})))
@@ -347,6 +377,7 @@ class Agent:
         if self.instructions is not None:
             batched["instruction"] = parameters["instructions"][phase][None]
         features = self.encode(parameters["encoder"], parameters["statistics"], batched)
+        features = candidate_features(features, None if candidates is None else candidates[None])
         action = self.improvement.act(self._improver(critic), policy, features, key, explore)[0]
         return action if self.recipe.policy.chunk == 1 else action.reshape(-1, self.action_spec.dim)
 

@@ -29,7 +29,9 @@ from etude.specs import ActionSpec, ObservationSpec
 from etude.step import Step
 from learner import export, pretraining
 from learner.checkpoint import Checkpoints, to_host
+from learner.distillation import Distiller
 from learner.recipe import Agent, AgentState, Stage
+from learner.replay.candidates import candidates_of
 from learner.replay.demonstrations import add_practice, fill_returns, load_demonstrations, state_statistics
 from learner.replay.mixing import BatchSampler
 from learner.replay.relabelling import InterventionLabels
@@ -86,7 +88,9 @@ class Learner:
         self._demonstrations = load_demonstrations(stores, config.recipe, observation_spec, action_spec)
         self._phases, self._directions = config.recipe.phases, config.recipe.directions
         self._block = pretraining.block(config.recipe, ONLINE_BLOCK)
-        self._sampler = BatchSampler(config.recipe, self._demonstrations, self._online, config.seed)
+        candidates = candidates_of(config, tuple(observation_spec.shapes()), action_spec.dim)
+        self._distiller = Distiller(self._agent, candidates, config.seed) if candidates else None
+        self._sampler = BatchSampler(config.recipe, self._demonstrations, self._online, config.seed, candidates, self._lock)
         self._store = _open_store(folder.episodes, observation_spec, action_spec, {"run": self.run_id, "task": config.task.name})
         self._labels = InterventionLabels(config.recipe, self._online)
         self.environment_steps = 0
@@ -165,6 +169,7 @@ class Learner:
         practised = max(1, self.environment_steps - self.config.recipe.data.min_online_steps)
         return {
             **self._newest_metrics,
+            **(self._distiller.metrics() if self._distiller else {}),
             **sizes,
             "learner/updates": float(self.updates),
             "learner/updates_per_s": self._rate.per_second(self.updates + self._pretrained_updates),
@@ -189,6 +194,8 @@ class Learner:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=10.0)
+        if self._distiller:
+            self._distiller.close()
         try:
             with self._lock:
                 self._store.flush()
@@ -249,8 +256,7 @@ class Learner:
                 if planned + count > self._allowed_updates(self.environment_steps):
                     time.sleep(0.002)
                     continue
-            with self._lock:
-                batch = self._sampler.sample(count, demonstrations_only=stage == "clone")
+            batch = self._sampler.sample(count, demonstrations_only=stage == "clone")
             if stage != "online":
                 pretraining_planned += count
             else:
@@ -295,6 +301,8 @@ class Learner:
                     self._take_snapshot()
             else:
                 self.updates += count
+                if self._distiller:
+                    self._distiller.offer(self._state, batch, self.updates)
             now = time.monotonic()
             if self.pretrained and now - last_snapshot > self.config.publish.weights_interval_s:
                 self._take_snapshot()

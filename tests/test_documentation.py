@@ -13,7 +13,7 @@ from etude.cli import COMMANDS
 from etude.config import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-SOURCES = ("etude", "actor", "learner", "reward_classifiers", "simulation", "dashboard", "ros2_ws/src")
+SOURCES = ("etude", "actor", "learner", "reward_classifiers", "simulation", "dashboard", "policy_servers", "ros2_ws/src")
 SHORTEST = 6
 
 
@@ -33,7 +33,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_commands_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     first_words = {name.split()[0] for name in COMMANDS}
-    for first, second in re.findall(r"(?:^|`|\s)etude ([a-z]+)(?: ([a-z]+))?", text):
+    for first, second in re.findall(r"(?:^|`|\s)etude ([a-z]+)(?: ([a-z-]+))?", text):
         if first in first_words:
             assert first in COMMANDS or not second or f"{first} {second}" in COMMANDS, f"{name_of(page)}: etude {first} {second}"
 

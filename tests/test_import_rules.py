@@ -12,7 +12,7 @@ import pytest
 
 from etude.config import REPOSITORY
 
-PARTS = ("actor", "learner", "reward_classifiers", "simulation", "dashboard")
+PARTS = ("actor", "learner", "reward_classifiers", "simulation", "dashboard", "policy_servers")
 MAY_IMPORT = {"etude": set(), **{part: {"etude"} for part in PARTS}}
 EXCEPTIONS = {("actor/robots/mujoco.py", "simulation")}
 PROJECT = {"etude", *PARTS, "etude_nodes", "benchmarks"}
@@ -81,7 +81,7 @@ def test_only_etude_nodes_subclasses_a_ros_node():
     assert not wrong
 
 
-@pytest.mark.parametrize("part", ["etude", "learner", "reward_classifiers", "simulation", "dashboard"])
+@pytest.mark.parametrize("part", ["etude", "learner", "reward_classifiers", "simulation", "dashboard", "policy_servers"])
 def test_parts_know_no_ros(part):
     wrong = [
         where(path, node)

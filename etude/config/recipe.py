@@ -74,6 +74,11 @@ class PolicyConfig(Model):
     # autoregressive
     bins: int = Field(128, ge=2, description="Action tokens per dimension.")
     heads: int = Field(8, ge=1)
+    # external
+    server: str = Field("http://127.0.0.1:8600", description="Address of the policy server (docs/external_policy.md).")
+    server_timeout_s: float = Field(120.0, gt=0, description="A request to the policy server fails after this time.")
+    distil_every_updates: int = Field(100, ge=1, description="Updates of practice between two distillation steps of the server.")
+    distil_batch: int = Field(16, ge=1, description="Rows of one distillation step, all directions together.")
 
 
 class ImprovementConfig(Model):
@@ -227,6 +232,11 @@ class RecipeConfig(Model):
         success = reward.success if reward.success_is_terminal else reward.success * horizon
         return min(for_ever, reward.step, success), max(for_ever, success)
 
+    @property
+    def candidates_per_frame(self) -> int:
+        """K, how many actions a policy server gives for each frame; 0 for policies that live in the learner."""
+        return self.improvement.candidates if self.policy.kind == "external" else 0
+
     @model_validator(mode="after")
     def _parts_fit(self) -> "RecipeConfig":
         """Combinations that cannot work, refused with the reason."""
@@ -251,6 +261,7 @@ class RecipeConfig(Model):
         if critic.backup_entropy and (policy != "gaussian" or improvement.kind != "gradient"):
             raise ValueError("critic.backup_entropy needs the entropy of a gaussian policy improved by gradient: set it to false")
         self._data_fits()
+        self._external_policy_fits()
         if self.reset.kind == "instruction" and self.encoder.instruction == "none":
             raise ValueError(
                 "reset.kind 'instruction' has one policy for both phases, and encoder.instruction is 'none', so nothing tells it "
@@ -291,3 +302,32 @@ class RecipeConfig(Model):
                     f"data.distillation_share 'proportional' weighs the rows of a batch, and with data.demonstration_share "
                     f"{data.demonstration_share:g} one kind is never drawn: set distillation_share to batch"
                 )
+
+    def _external_policy_fits(self) -> None:
+        """What a policy server cannot do, refused with the reason."""
+        critic, policy, improvement, data = self.critic, self.policy, self.improvement, self.data
+        if policy.kind != "external":
+            return
+        if improvement.kind not in ("pa_rl", "bc"):
+            raise ValueError(
+                f"improvement.kind {improvement.kind!r} trains the policy's own loss, and an external policy is trained by its "
+                "server: use pa_rl or bc"
+            )
+        if policy.chunk > 1:
+            raise ValueError(f"policy.chunk is {policy.chunk}, and a policy server gives single actions: set it to 1")
+        if data.batch_size < policy.distil_batch:
+            raise ValueError(
+                f"policy.distil_batch is {policy.distil_batch}, more than data.batch_size {data.batch_size}: "
+                "distillation takes rows of a training batch"
+            )
+        asked = critic.cql_samples if critic.kind in ("cql", "cal_ql") and improvement.kind == "bc" else 1
+        if asked > improvement.candidates:
+            raise ValueError(
+                f"critic.cql_samples is {asked}, more than the {improvement.candidates} candidates that the policy server is "
+                "asked for: raise improvement.candidates"
+            )
+        if data.intervention_weights or data.distillation_share == "proportional":
+            raise ValueError(
+                "a policy server imitates all rows alike: set data.intervention_weights to false and data.distillation_share "
+                "to batch"
+            )

@@ -39,8 +39,8 @@ def loss(
     """
     config = recipe.critic
     next_key, current_key, random_key, target_key, subset_key = jax.random.split(key, 5)
-    following, log_prob_next = propose(rows.z_next, next_key, config.cql_samples)
-    current, log_prob_current = propose(jax.lax.stop_gradient(rows.z), current_key, config.cql_samples)
+    following, log_prob_next = propose("next", next_key, config.cql_samples)
+    current, log_prob_current = propose("now", current_key, config.cql_samples)
 
     backup = following.shape[0] if config.cql_max_target_backup else 1
     backup_log_prob = None if log_prob_next is None else log_prob_next[:backup]

@@ -35,7 +35,7 @@ def loss(
         ValueError: `backup_entropy` with a policy that has no log densities.
     """
     policy_key, subset_key = jax.random.split(key)
-    action, log_prob = propose(rows.z_next, policy_key, 1)
+    action, log_prob = propose("next", policy_key, 1)
     y = bellman_target(recipe, rows, next_value(recipe, target, rows, action, log_prob, subset_key))
     value, _, metrics = fit(recipe, params, rows, y)
     return value, metrics
@@ -48,7 +48,7 @@ def advantage(recipe: RecipeConfig, params: Params, target: Params, rows: Rows, 
     (Kostrikov et al. 2021) take the minimum of two critics too; the slow ones keep the weights of cloning steady, as in IQL.
     """
     policy_key, subset_key = jax.random.split(key)
-    action, _ = propose(rows.z, policy_key, ADVANTAGE_SAMPLES)
+    action, _ = propose("now", policy_key, ADVANTAGE_SAMPLES)
     q = ensemble.subset_minimum(recipe.critic, target["q"], rows.z, jnp.concatenate([rows.action[None], action]), subset_key)
     return jax.lax.stop_gradient(q[0] - q[1:].mean(0))
 

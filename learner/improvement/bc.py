@@ -27,6 +27,11 @@ def act(improver: Improver, policy: Params, features: jax.Array, key: jax.Array,
     return improver.policy.act(improver.recipe, policy, features, improver.action_dim, key, explore)
 
 
+def targets(improver: Improver, policy: Params, features: jax.Array, action: jax.Array, key: jax.Array) -> jax.Array:
+    """What an external policy imitates: the executed `action` ``(B, d)``."""
+    return action
+
+
 def cloning_loss(improver: Improver, policy: Params, rows: Rows, weight: jax.Array, key: jax.Array) -> jax.Array:
     """Weighted mean of the supervised loss of each row, ``Σ w·l / Σ w``; 0 when no row weighs anything. `weight` ``(B,)``."""
     losses = improver.policy.supervised_loss(improver.recipe, policy, rows.z, rows.action, key)

@@ -98,6 +98,12 @@ def act(improver: Improver, policy: Params, features: jax.Array, key: jax.Array,
     return optimise(improver, policy, features, key)[0]
 
 
+def targets(improver: Improver, policy: Params, features: jax.Array, action: jax.Array, key: jax.Array) -> jax.Array:
+    """What an external policy imitates, ``(B, d)``: optimised actions, the stored `action` ``(B, d)`` among the candidates."""
+    softmax = improver.recipe.improvement.distil == "softmax"
+    return optimise(improver, policy, features, key, stored=action, softmax=softmax)[0]
+
+
 def loss(
     improver: Improver,
     policy: Params,

@@ -3,6 +3,7 @@ shifted images."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 from etude.config import EncoderConfig, RecipeConfig
 from etude.specs import IMAGE_PREFIX
 from etude.text_embedding import embed
+from learner.replay.candidates import Candidates, Drawn
 from learner.replay.ring import Ring
 
 
@@ -29,21 +31,35 @@ class BatchSampler:
     nothing online yet, all of them. Distillation in proportion to the data (PA-RL, Mark et al. 2024) does not draw rows of its
     own: the batch's rows are weighed by how rarely they were drawn, which has the same expectation and encodes nothing twice.
     Where the recipe's encoder reads instructions, observations have ``instruction``: the embedding of the text that was stored
-    with the row.
+    with the row. `candidates` are those of an external policy. `lock` guards the rings; the policy server is asked without it.
     """
 
-    def __init__(self, recipe: RecipeConfig, demonstrations: Ring, online: Ring, seed: int) -> None:
+    def __init__(
+        self,
+        recipe: RecipeConfig,
+        demonstrations: Ring,
+        online: Ring,
+        seed: int,
+        candidates: Candidates | None = None,
+        lock: AbstractContextManager[Any] | None = None,
+    ) -> None:
         self.config, self.phases, self.discount = recipe.data, recipe.phases, recipe.critic.discount
         self.demonstrations, self.online = demonstrations, online
+        self.candidates, self._lock = candidates, lock or nullcontext()
         self.rng = np.random.default_rng(seed)
         self._directions, self._encoder = len(recipe.directions), recipe.encoder
 
     def sample(self, updates: int, demonstrations_only: bool = False) -> dict[str, Any]:
         """Batches for `updates` updates; ``config.batch_size`` rows per update, shared equally by the phases."""
         batch = self._by_phase(updates)
-        for k in range(updates):
-            for p, phase in enumerate(self.phases):
-                self._fill(batch, (k, p), phase, batch["reward"].shape[-1], demonstrations_only)
+        drawn: list[Drawn] = []
+        with self._lock:
+            for k in range(updates):
+                for p, phase in enumerate(self.phases):
+                    self._fill(batch, (k, p), phase, batch["reward"].shape[-1], demonstrations_only, drawn)
+            plan = self.candidates.plan(drawn) if self.candidates else None
+        if self.candidates and plan:
+            self.candidates.fill(batch, plan)
         return self._by_direction(batch)
 
     def example(self, updates: int) -> dict[str, Any]:
@@ -72,9 +88,21 @@ class BatchSampler:
         }
         for name in ("reward", "terminal", "discount", "demonstration", "monte_carlo_return", "weight"):
             batch[name] = np.empty(lead, np.float32)
+        if self.candidates:
+            for name in ("candidates", "next_candidates"):
+                batch[name] = np.empty((*lead, self.candidates.count, self.online.action.shape[1]), np.float32)
+            batch["text"] = np.empty(lead, np.int32)
         return batch
 
-    def _fill(self, batch: dict[str, Any], where: tuple[int, int], phase: str, rows: int, demonstrations_only: bool) -> None:
+    def _fill(
+        self,
+        batch: dict[str, Any],
+        where: tuple[int, int],
+        phase: str,
+        rows: int,
+        demonstrations_only: bool,
+        drawn: list[Drawn],
+    ) -> None:
         share = self._demonstrations(phase, rows, demonstrations_only)
         start = 0
         for ring, count, is_demonstration in ((self.demonstrations, share, 1.0), (self.online, rows - share, 0.0)):
@@ -83,6 +111,7 @@ class BatchSampler:
             part = slice(start, start + count)
             start += count
             chosen = ring.sample_rows(phase, count, self.rng, self.config.success_share)
+            drawn.append(Drawn(ring, where, part, chosen))
             transitions = ring.transitions_of(chosen, self.discount)
             last = transitions.last
             self._copy_observation(ring, chosen, batch["observation"], where, part)

@@ -89,6 +89,8 @@ class Ring:
         """Index into `texts`."""
         self.texts: list[str] = []
         self._numbers: dict[str, int] = {}
+        self.frame = np.full(capacity, NONE, np.int64)
+        """Number of the step that the row holds, unique in this ring: 0, 1, 2, …"""
         self.valid = {phase: _IndexSet(capacity) for phase in PHASES}
         self.successes = {phase: _IndexSet(capacity) for phase in PHASES}
         self.cursor = 0
@@ -110,6 +112,7 @@ class Ring:
         self.weight[row] = 1.0
         self.row_phase[row] = PHASES.index(step.phase)
         self.instruction[row] = self._number(step.instruction)
+        self.frame[row] = self.steps
         opened = self._open.get(step.actor_id)
         if opened is not None and opened[0] == step.segment and not step.is_first and opened[1] != row:
             previous = opened[1]

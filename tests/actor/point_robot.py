@@ -99,6 +99,9 @@ class PointPolicy:
     def begin(self) -> None:
         self.begun += 1
 
+    def prepare(self, observation, phase: str) -> bool:
+        return True
+
     def act(self, observation, phase: str, explore: bool) -> np.ndarray:
         self.explored.append(explore)
         time.sleep(self.delay_s)

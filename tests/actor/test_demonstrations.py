@@ -177,6 +177,10 @@ def test_a_demonstration_with_a_reading_that_does_not_fit_is_not_stored(store):
 
 def test_an_evaluated_policy_is_not_asked_about_a_reading_that_does_not_fit():
     class Careful(PointPolicy):
+        def prepare(self, observation, phase):
+            assert np.isfinite(observation["state"]).all(), "a policy server would refuse it"
+            return super().prepare(observation, phase)
+
         def act(self, observation, phase, explore):
             assert np.isfinite(observation["state"]).all()
             return super().act(observation, phase, explore)

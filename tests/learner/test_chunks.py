@@ -122,11 +122,6 @@ POLICIES = {
     "gaussian": {"policy": {"chunk": 4}},
     "diffusion": {"policy": {"kind": "diffusion", "chunk": 4}, "improvement": {"kind": "pa_rl"}},
     "flow": {"policy": {"kind": "flow", "chunk": 4}, "improvement": {"kind": "awr"}},
-    "autoregressive": {
-        "policy": {"kind": "autoregressive", "chunk": 2},
-        "improvement": {"kind": "bc"},
-        "critic": {"kind": "none"},
-    },
 }
 
 
@@ -147,6 +142,16 @@ def test_every_policy_class_plans_chunks_and_its_program_plans_the_same(kind) ->
     here = np.asarray(jax.jit(agent.act)(agent.policy_parameters(state), *arguments))
     assert here.shape == (chunk, 2) and here.dtype == np.float32 and np.abs(here).max() <= 1.0
     np.testing.assert_array_equal(np.asarray(call(export.host_parameters(agent, state), *arguments)), here)
+
+
+def test_an_autoregressive_policy_plans_chunks_token_by_token() -> None:
+    """Shapes only: compiling it takes long; that programs act as agents do is tested for every class without chunks."""
+    settings = {"policy": {"kind": "autoregressive", "chunk": 3}, "improvement": {"kind": "bc"}, "critic": {"kind": "none"}}
+    agent = Agent(small_recipe(**settings), STATE_ONLY, ACTION)
+    state = jax.eval_shape(agent.init, np.zeros(2, np.uint32), np.zeros(2), np.ones(2))
+    observation = {"state": np.zeros(2, np.float32), "phase": np.array([1, 0], np.float32)}
+    planned = jax.eval_shape(agent.act, agent.policy_parameters(state), observation, np.zeros(2, np.uint32), np.float32(1))
+    assert planned.shape == (3, 2)
 
 
 def test_the_first_action_of_a_plan_is_the_first_of_the_cloned_ones() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -48,6 +49,11 @@ def _propose(features: jax.Array, key: jax.Array, n: int) -> tuple[jax.Array, ja
     """Uniform actions whose stated log density is the sum of their entries: wrong, but easy to follow."""
     action = jax.random.uniform(key, (n, features.shape[0], D), minval=-1.0)
     return action, action.sum(-1)
+
+
+def _of(rows: Rows, answer: Callable[..., Any] = _propose) -> Propose:
+    """`answer` for the features of the place that is asked about."""
+    return lambda place, key, n: answer(rows.z if place == "now" else rows.z_next, key, n)
 
 
 def _one(features: jax.Array, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
@@ -174,7 +180,7 @@ def test_targets_are_bounded_by_the_returns_that_the_rewards_allow(
 def test_the_td_loss_is_the_squared_error_summed_over_members() -> None:
     recipe = _recipe(ensemble=3, subset_min=3)
     params, target, rows = _init(td, recipe), _init(td, recipe, 1), _rows()
-    loss, metrics = td.loss(recipe, params, target, rows, _one, jax.random.key(0))
+    loss, metrics = td.loss(recipe, params, target, rows, _of(rows, _one), jax.random.key(0))
     action = np.tanh(np.asarray(rows.z_next)[:, :D])
     following = _numpy_q(target, np.asarray(rows.z_next), action).min(0)
     y = np.asarray(rows.reward) + 0.9 * (1.0 - np.asarray(rows.terminal)) * following
@@ -186,7 +192,7 @@ def test_the_td_loss_is_the_squared_error_summed_over_members() -> None:
 def test_the_advantage_compares_with_the_policy_under_the_slow_critic() -> None:
     recipe = _recipe(ensemble=2)
     params, target, rows = _init(td, recipe), _init(td, recipe, 1), _rows()
-    advantage = td.advantage(recipe, params, target, rows, _one, jax.random.key(0))
+    advantage = td.advantage(recipe, params, target, rows, _of(rows, _one), jax.random.key(0))
     z = np.asarray(rows.z)
     expected = _numpy_q(target, z, np.asarray(rows.action)).min(0) - _numpy_q(target, z, np.tanh(z[:, :D])).min(0)
     np.testing.assert_allclose(advantage, expected, atol=1e-5)
@@ -205,10 +211,11 @@ def test_gradients_reach_the_critic_and_the_features_and_nothing_else(kind: str,
 
     def loss(params: Any, target: Any, z: jax.Array, z_next: jax.Array, temperature: jax.Array) -> jax.Array:
         changed = rows._replace(z=z, z_next=z_next, temperature=temperature)
-        return module.loss(recipe, params, target, changed, _propose, jax.random.key(0))[0]
+        return module.loss(recipe, params, target, changed, _of(changed), jax.random.key(0))[0]
 
     def advantage(params: Any, target: Any, z: jax.Array) -> jax.Array:
-        return module.advantage(recipe, params, target, rows._replace(z=z), _propose, jax.random.key(0)).sum()
+        changed = rows._replace(z=z)
+        return module.advantage(recipe, params, target, changed, _of(changed), jax.random.key(0)).sum()
 
     @jax.jit
     @jax.vmap
@@ -229,7 +236,7 @@ def test_gradients_reach_the_critic_and_the_features_and_nothing_else(kind: str,
 # --- conservatism -------------------------------------------------------------------------------------------------------
 
 
-def _record(calls: list[Any]) -> Propose:
+def _record(calls: list[Any]) -> Callable[..., Any]:
     def propose(features: jax.Array, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
         calls.append((np.asarray(features), *(np.asarray(x) for x in _propose(features, key, n))))
         return jnp.asarray(calls[-1][1]), jnp.asarray(calls[-1][2])
@@ -251,7 +258,7 @@ def test_the_cal_ql_loss_equals_its_equations(importance_sampling: bool, tempera
     params, target, rows = _init(cal_ql, recipe), _init(cal_ql, recipe, 1), _rows()
     calls: list[Any] = []
     key = jax.random.key(7)
-    loss, metrics = cal_ql.loss(recipe, params, target, rows, _record(calls), key)
+    loss, metrics = cal_ql.loss(recipe, params, target, rows, _of(rows, _record(calls)), key)
     (next_z, b, log_b), (z, a, log_a) = calls
     np.testing.assert_array_equal(next_z, rows.z_next)
     np.testing.assert_array_equal(z, rows.z)
@@ -283,7 +290,7 @@ def test_uncalibrated_cal_ql_equals_cql_in_loss_and_gradient() -> None:
     uncalibrated = _rows(monte_carlo_return=jnp.full(B, -jnp.inf))
 
     def value(module: ModuleType, params: Any, rows: Rows) -> Any:
-        return jax.value_and_grad(lambda p: module.loss(recipe, p, target, rows, _propose, key)[0])(params)
+        return jax.value_and_grad(lambda p: module.loss(recipe, p, target, rows, _of(rows), key)[0])(params)
 
     (a, gradient_a), (b, gradient_b) = jax.jit(lambda p: (value(cal_ql, p, uncalibrated), value(cql, p, _rows())))(params)
     np.testing.assert_allclose(float(a), float(b), atol=1e-6)
@@ -335,7 +342,7 @@ def test_the_uniform_log_density_of_two_dimensions_is_minus_two_ln_two() -> None
 def test_a_policy_without_densities_and_with_one_action_needs_no_importance_sampling() -> None:
     recipe = _recipe(kind="cal_ql", cql_importance_sampling=False)
     params, rows = _init(cal_ql, recipe), _rows()
-    loss, metrics = cal_ql.loss(recipe, params, params, rows, _one, jax.random.key(0))
+    loss, metrics = cal_ql.loss(recipe, params, params, rows, _of(rows, _one), jax.random.key(0))
     z = np.asarray(rows.z)
     uniform = np.asarray(jax.random.uniform(jax.random.split(jax.random.key(0), 5)[2], (4, B, D), minval=-1.0, maxval=1.0))
     g = np.asarray(rows.monte_carlo_return)
@@ -353,7 +360,7 @@ def test_a_policy_without_densities_and_with_one_action_needs_no_importance_samp
     np.testing.assert_allclose(float(metrics["critic/conservative_loss"]), expected, rtol=1e-4)
     assert bool(jnp.isfinite(loss))
     with pytest.raises(ValueError, match="cql_importance_sampling=false"):
-        cal_ql.loss(_recipe(kind="cal_ql"), params, params, rows, _one, jax.random.key(0))
+        cal_ql.loss(_recipe(kind="cal_ql"), params, params, rows, _of(rows, _one), jax.random.key(0))
 
 
 def test_the_term_on_a_subset_of_members_is_an_unbiased_estimate_of_the_sum() -> None:
@@ -392,7 +399,7 @@ def test_the_multiplier_exists_only_with_a_gap_and_is_trained_by_the_same_loss()
     params = cal_ql.init(recipe, jax.random.key(0), jnp.zeros((1, F)), jnp.zeros((1, D)))
     assert params["log_alpha"].shape == () and float(params["log_alpha"]) == 1.0
     rows, key = _rows(), jax.random.key(0)
-    loss = jax.jit(jax.value_and_grad(lambda p: cal_ql.loss(recipe, p, params, rows, _propose, key), has_aux=True))
+    loss = jax.jit(jax.value_and_grad(lambda p: cal_ql.loss(recipe, p, params, rows, _of(rows), key), has_aux=True))
     (_, metrics), gradient = loss(params)
     np.testing.assert_allclose(float(metrics["critic/alpha"]), np.e, rtol=1e-6)
     # d/d log α' of −½ Σ L_i is −½ Σ L_i itself
@@ -405,12 +412,12 @@ def test_the_multiplier_exists_only_with_a_gap_and_is_trained_by_the_same_loss()
 def test_no_critic_costs_nothing_and_cannot_be_asked() -> None:
     recipe, rows = _recipe(kind="none"), _rows()
     assert none.init(recipe, jax.random.key(0), rows.z[:1], rows.action[:1]) == {}
-    loss, metrics = none.loss(recipe, {}, {}, rows, _propose, jax.random.key(0))
+    loss, metrics = none.loss(recipe, {}, {}, rows, _of(rows), jax.random.key(0))
     assert float(loss) == 0.0 and metrics == {}
     with pytest.raises(ValueError, match=r"improvement\.kind=bc"):
         none.values(recipe, {}, rows.z, rows.action)
     with pytest.raises(ValueError, match="has no critic"):
-        none.advantage(recipe, {}, {}, rows, _propose, jax.random.key(0))
+        none.advantage(recipe, {}, {}, rows, _of(rows), jax.random.key(0))
 
 
 # --- Monte-Carlo returns ------------------------------------------------------------------------------------------------
@@ -457,8 +464,8 @@ def test_the_td_critic_learns_the_values_of_a_chain(head: str) -> None:
     params = td.init(recipe, jax.random.key(0), rows.z[:1], rows.action[:1])
     optimiser = optax.adam(1e-2)
 
-    def onward(features: jax.Array, key: jax.Array, n: int) -> tuple[jax.Array, None]:
-        return jnp.ones((n, features.shape[0], 1)), None
+    def onward(place: str, key: jax.Array, n: int) -> tuple[jax.Array, None]:
+        return jnp.ones((n, len(state), 1)), None
 
     def update(carry: Any, key: jax.Array) -> Any:
         params, target, memory = carry

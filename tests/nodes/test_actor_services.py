@@ -10,7 +10,7 @@ pytest.importorskip("etude_msgs", reason="the ROS interfaces are not built")
 
 from etude_msgs import srv
 
-from actor.control_loop import Answer
+from actor.snapshot import Answer
 from etude_nodes.actor_node import ActorNode
 
 

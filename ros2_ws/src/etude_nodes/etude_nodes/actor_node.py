@@ -20,11 +20,13 @@ from rclpy.node import Node
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 
-from actor.control_loop import Answer, ControlLoop
+from actor.candidates import CandidateFeed
+from actor.control_loop import ControlLoop
 from actor.outbox import Outbox
 from actor.policy_runner import PolicyRunner
 from actor.robots import make_robot
 from actor.sender import StepSender
+from actor.snapshot import Answer
 from etude.cli import clear_message
 from etude.config import RunConfig
 from etude.run_folder import RunFolder
@@ -296,7 +298,8 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
     )
     outbox = Outbox(folder.outbox / f"{config.robot_namespace}.sqlite")
     # a restarted actor explores with other random numbers than the one before it
-    policy = PolicyRunner(seed=1_000_003 * config.seed + outbox.last_sequence)
+    seed = 1_000_003 * config.seed + outbox.last_sequence
+    policy = PolicyRunner(seed, CandidateFeed.of(config, seed))
     inbox = PolicyInbox(policy)
     rehearsal = Rehearsal(folder, config, stop)
     with middleware():

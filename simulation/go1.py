@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 
 from etude.specs import ActionSpec, ObservationSpec
-from simulation.go1_model import JOINTS, NOMINAL_HEIGHT_M, NOMINAL_RAD, TRUNK_HALF_M, mjcf
+from simulation.go1_model import JOINTS, NOMINAL_HEIGHT_M, NOMINAL_RAD, mjcf
 from simulation.rendering import Pictures
 
 CONTROL_RATE_HZ = 20.0
@@ -215,8 +215,8 @@ class Go1:
         return bool(-self.gravity[2] < FALLEN_UPRIGHT or self.data.qpos[2] < FALLEN_HEIGHT_M)
 
     def reward(self) -> float:
-        """In [0, 1]: speed along the world's x axis up to `TARGET_SPEED_M_S`, times how upright the trunk is (Smith et al. 2022,
-        A Walk in the Park, reward a rise to the target speed and uprightness); 0 when it has fallen."""
+        """In [0, 1]: speed along the world's x axis up to `TARGET_SPEED_M_S`, times how upright the trunk is; 0 when it
+        has fallen (after Smith et al. 2022, A Walk in the Park: a linear rise to a target speed)."""
         return walking_reward(self.data.qvel[0], -self.gravity[2], self.fallen())
 
     def render(self, height: int, width: int, camera: str = "follow") -> np.ndarray:
@@ -236,6 +236,3 @@ def walking_reward(speed_m_s: float, upright: float, fallen: bool) -> float:
     if fallen:
         return 0.0
     return float(np.clip(speed_m_s / TARGET_SPEED_M_S, 0.0, 1.0) * np.clip(upright, 0.0, 1.0) ** 2)
-
-
-__all__ = ["ACTION_SPEC", "OBSERVATION_SPEC", "TRUNK_HALF_M", "Go1", "Perturbation", "walking_reward"]

@@ -1,4 +1,4 @@
-"""Open-loop gaits of the Go1: a clock and few numbers in, joint targets out. The behaviours that single-life learning chooses from.
+"""Open-loop gaits of the Go1: a clock and few numbers in, joint targets out. Single-life learning chooses among them.
 
 Feet follow simple paths in the frames of their hips; inverse kinematics makes joint angles. A gait knows nothing of the robot's
 state but its heading and yaw rate, by which it keeps straight.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulation.go1 import ACTION_SCALE_RAD
-from simulation.go1_model import ABDUCTION_M, FRONT, LEFT, LEGS, NOMINAL_RAD, SHANK_M, THIGH_M
+from simulation.go1_model import ABDUCTION_M, FRONT, LEFT, NOMINAL_RAD, SHANK_M, THIGH_M
 
 TROT = (0.0, 0.5, 0.5, 0.0)
 """Phase of each leg, in cycles: diagonal legs move together."""
@@ -69,7 +69,7 @@ def feet(gait: Gait, time_s: float, heading_rad: float, yaw_rate_rad_s: float) -
     into_stance, into_swing = phase / gait.duty, (phase - gait.duty) / (1.0 - gait.duty)
     smooth = 0.5 - 0.5 * np.cos(np.pi * into_swing)
     along = np.where(stance, 0.5 - into_stance, smooth - 0.5)
-    turn = gait.heading_gain * heading_rad + 0.2 * gait.heading_gain * yaw_rate_rad_s
+    turn = np.sign(gait.stride_m) * gait.heading_gain * (heading_rad + 0.2 * yaw_rate_rad_s)
     stride = gait.stride_m * np.clip(1.0 + LEFT * turn, 0.0, 1.8) * np.asarray(gait.effort)
     lifted = np.where(stance, 0.0, np.sin(np.pi * np.clip(into_swing, 0.0, 1.0))) * gait.clearance_m * np.asarray(gait.effort)
     x = gait.ahead_m + stride * along
@@ -104,6 +104,3 @@ def foot_positions(joints_rad: np.ndarray) -> np.ndarray:
     y = offset * np.cos(abduction) + drop * np.sin(abduction)
     z = offset * np.sin(abduction) - drop * np.cos(abduction)
     return np.stack([x, y, z], -1)
-
-
-assert len(LEGS) == len(TROT)

@@ -28,10 +28,13 @@ NOMINAL_HEIGHT_M = 0.265 + FOOT_RADIUS_M
 """Height of the trunk's centre above the floor in the nominal stance, feet touching."""
 
 STIFFNESS, DAMPING = 60.0, 2.0
-"""Gains of the position controller: N m / rad and N m s / rad, the same for all joints (Smith et al. 2022 use gains of this size)."""
+"""Gains of the position controller: N m / rad and N m s / rad, the same for all joints."""
 TRUNK_HALF_M = (0.1881, 0.04675, 0.057)
 
-_TRUNK = 'mass="5.204" pos="0.0223 0.002 -0.0005" fullinertia="0.0168128557 0.063009565 0.0716547275 -0.0002296769 -0.0002945293 -0.0000418731"'
+_TRUNK = (
+    'mass="5.204" pos="0.0223 0.002 -0.0005" '
+    'fullinertia="0.0168128557 0.063009565 0.0716547275 -0.0002296769 -0.0002945293 -0.0000418731"'
+)
 
 
 def _leg(leg: str, front: float, left: float) -> str:
@@ -39,7 +42,8 @@ def _leg(leg: str, front: float, left: float) -> str:
     y = left * ABDUCTION_M
     return f"""
       <body name="{leg}_hip" pos="{front * HIP_X_M} {left * HIP_Y_M} 0">
-        <inertial mass="0.68" pos="{-front * 0.0049166} {-left * 0.00762615} -0.00008865" diaginertia="0.000399 0.000734 0.000468"/>
+        <inertial mass="0.68" pos="{-front * 0.0049166} {-left * 0.00762615} -0.00008865"
+          diaginertia="0.000399 0.000734 0.000468"/>
         <joint name="{leg}_abduction" axis="1 0 0" range="{LOWER_RAD[0]} {UPPER_RAD[0]}"/>
         <geom class="motor" type="cylinder" fromto="0 {left * 0.02} 0 0 {left * 0.055} 0" size="0.044"/>
         <body name="{leg}_thigh" pos="0 {y} 0">
@@ -48,7 +52,8 @@ def _leg(leg: str, front: float, left: float) -> str:
           <geom class="motor" type="cylinder" fromto="0 {-left * 0.025} 0 0 {left * 0.03} 0" size="0.042"/>
           <geom class="limb" name="{leg}_thigh" type="capsule" fromto="0 0 -0.02 0 0 {-THIGH_M}" size="0.02"/>
           <body name="{leg}_shank" pos="0 0 {-THIGH_M}">
-            <inertial mass="0.195862" pos="0.00429862 {left * 0.000976676} -0.146197" diaginertia="0.0014977 0.0014847 0.0000358"/>
+            <inertial mass="0.195862" pos="0.00429862 {left * 0.000976676} -0.146197"
+              diaginertia="0.0014977 0.0014847 0.0000358"/>
             <joint name="{leg}_knee" axis="0 1 0" range="{LOWER_RAD[2]} {UPPER_RAD[2]}"/>
             <geom class="limb" name="{leg}_shank" type="capsule" fromto="0 0 0 0 0 {-SHANK_M + 0.03}" size="0.013"/>
             <geom class="foot" name="{leg}_foot" type="sphere" pos="0 0 {-SHANK_M}" size="{FOOT_RADIUS_M}"/>
@@ -59,7 +64,7 @@ def _leg(leg: str, front: float, left: float) -> str:
 
 
 def mjcf(timestep_s: float) -> str:
-    """The robot on a floor with a 0.5 m grid. The body ``payload`` is fixed on the trunk and weighs nothing until it is loaded."""
+    """The robot on a floor with a grid. The body ``payload`` is fixed on the trunk and weighs nothing until it is loaded."""
     legs = "".join(_leg(leg, front, left) for leg, front, left in zip(LEGS, FRONT, LEFT, strict=True))
     actuators = "\n    ".join(
         f'<position name="{joint}" joint="{joint}" kp="{STIFFNESS}" kv="{DAMPING}" forcerange="{-torque} {torque}"/>'
@@ -78,8 +83,8 @@ def mjcf(timestep_s: float) -> str:
   </visual>
   <asset>
     <texture name="sky" type="skybox" builtin="gradient" rgb1="0.86 0.89 0.93" rgb2="0.45 0.58 0.74" width="256" height="256"/>
-    <texture name="grid" type="2d" builtin="checker" mark="edge" rgb1="0.78 0.80 0.82" rgb2="0.72 0.745 0.77" markrgb="0.5 0.54 0.58"
-      width="512" height="512"/>
+    <texture name="grid" type="2d" builtin="checker" mark="edge" rgb1="0.78 0.80 0.82" rgb2="0.72 0.745 0.77"
+      markrgb="0.5 0.54 0.58" width="512" height="512"/>
     <material name="grid" texture="grid" texrepeat="1 1" texuniform="true" reflectance="0.08"/>
     <material name="body" rgba="0.90 0.91 0.92 1" specular="0.4" shininess="0.5"/>
     <material name="motor" rgba="0.20 0.21 0.24 1" specular="0.3" shininess="0.4"/>
@@ -107,7 +112,8 @@ def mjcf(timestep_s: float) -> str:
       <geom name="trunk" type="box" size="{half_x} {half_y} {half_z}" material="body" mass="0"/>
       <geom class="paint" type="box" size="0.13 0.052 0.014" pos="0 0 0.012" material="accent"/>
       <geom class="paint" type="box" size="0.03 0.043 0.04" pos="{half_x + 0.03} 0 0.012" material="motor"/>
-      <geom name="head" type="capsule" fromto="{half_x + 0.03} -0.03 0.02 {half_x + 0.03} 0.03 0.02" size="0.045" material="body" mass="0"/>
+      <geom name="head" type="capsule" fromto="{half_x + 0.03} -0.03 0.02 {half_x + 0.03} 0.03 0.02" size="0.045" material="body"
+        mass="0"/>
       <body name="payload" pos="0 0 0.1">
         <inertial mass="0.000001" pos="0 0 0" diaginertia="0.000000001 0.000000001 0.000000001"/>
         <geom class="paint" name="payload" type="box" size="0.09 0.06 0.04" material="payload" rgba="0 0 0 0"/>

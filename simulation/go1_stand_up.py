@@ -1,7 +1,7 @@
 """A scripted stand-up for the Go1: from its back or its side onto its belly, then fold the legs, then push up.
 
-It decides from gravity, height and joint angles, so that it works from any position and after a slip. A real Go1 has such a routine in
-its firmware; in a single life nobody puts the robot back on its feet.
+It decides from gravity, height and joint angles, so that it works from any position and after a slip. A real Go1 has such a
+routine in its firmware; in a single life nobody puts the robot back on its feet.
 """
 
 from __future__ import annotations

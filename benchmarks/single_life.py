@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import jax
 import numpy as np
@@ -22,6 +21,8 @@ from simulation.go1_model import LEGS
 from simulation.go1_stand_up import StandUp
 
 Library = Mapping[str, Gait]
+UPDATE = jax.jit(behaviours.update, static_argnums=0)
+VALUES = jax.jit(behaviours.values, static_argnums=0)
 PATIENCE_S = 5.0
 """A stand-up that takes longer ends as soon as the robot counts as not fallen: under a load it may not get high enough."""
 
@@ -89,7 +90,7 @@ def random_perturbation(rng: np.random.Generator) -> Perturbation:
         return Perturbation(payload_kg=rng.uniform(2.0, 8.0))
     if kind == "pull":
         direction = rng.choice([np.pi, np.pi / 2, -np.pi / 2]) + rng.uniform(-0.3, 0.3)
-        force = rng.uniform(5.0, 22.0)
+        force = rng.uniform(5.0, 20.0)
         return Perturbation(pull_n=(force * np.cos(direction), force * np.sin(direction), 0.0))
     if kind == "slippery":
         return Perturbation(floor_friction=rng.uniform(0.1, 0.3))
@@ -132,10 +133,9 @@ def pretrain(config: BehavioursConfig, prior: list[OwnSteps], seed: int) -> tupl
     rng = np.random.default_rng(seed)
     states = np.concatenate([own.states() for own in prior])
     learned = behaviours.init(config, jax.random.key(seed), len(prior), states.mean(0), states.std(0))
-    update = jax.jit(partial(behaviours.update, config))
     metrics: dict[str, jax.Array] = {}
     for _ in range(config.pretraining_updates):
-        learned, metrics = update(learned, stack([own.draw(rng, config.batch_size) for own in prior]))
+        learned, metrics = UPDATE(config, learned, stack([own.draw(rng, config.batch_size) for own in prior]))
     return learned, {name: float(value) for name, value in metrics.items()}
 
 
@@ -150,13 +150,11 @@ class Roam:
         self._config, self._learned, self._prior = config, learned, prior
         self._rng = np.random.default_rng(seed)
         self._lived = [OwnSteps() for _ in prior]
-        self._update = jax.jit(partial(behaviours.update, config))
-        self._values = jax.jit(partial(behaviours.values, config))
         self.newest_values = np.zeros(len(prior))
 
     def choose(self, state: np.ndarray) -> int:
         """Behaviour i with probability ``softmax(inverse_temperature · V_i(state))``."""
-        self.newest_values = np.asarray(self._values(self._learned, state))
+        self.newest_values = np.asarray(VALUES(self._config, self._learned, state))
         logits = self._config.inverse_temperature * self.newest_values
         chances = np.exp(logits - logits.max())
         return int(self._rng.choice(len(chances), p=chances / chances.sum()))
@@ -167,7 +165,7 @@ class Roam:
         self._lived[acting].add(state, next_state, reward, terminal)
         for _ in range(config.updates_per_step):
             draws = [self._draw(index) for index in range(len(self._prior))]
-            self._learned, _ = self._update(self._learned, stack(draws))
+            self._learned, _ = UPDATE(config, self._learned, stack(draws))
 
     def _draw(self, index: int) -> OwnRows:
         """A behaviour's rows: prior ones, and a share of this life's newest once it has acted in it."""

@@ -18,33 +18,47 @@ BELLY_UPRIGHT = 0.55
 """Cosine of the tilt above which the robot counts as belly down."""
 ON_SIDE, BACK_AGAIN = -0.05, -0.5
 """Cosines of the tilt: from the back it has arrived on its side, from the side it has rolled onto its back."""
-STANDING_UPRIGHT, STANDING_HEIGHT_M = 0.95, 0.22
-RETRY_S = 2.0
-"""Righting that takes longer begins again with folded legs."""
+STANDING_UPRIGHT, STANDING_HEIGHT_M = 0.9, 0.2
+RETRY_S, SHAKE_S = 2.5, 0.5
+"""An attempt that takes longer is given up: the legs move at random for a moment, and the next begins from another pose."""
 
 
 class StandUp:
-    """One attempt to stand up. Call `step` once per control period until it returns True."""
+    """One stand-up. Call `step` once per control period until it returns True."""
 
     def __init__(self, robot: Go1, control_rate_hz: float = 20.0) -> None:
         self._robot = robot
         self._period_s = 1.0 / control_rate_hz
+        self._rng = np.random.default_rng(0)
         self._target = robot.joints_rad
-        self._righting_s = 0.0
+        self._trying_s = 0.0
+        self._shake = FOLDED
         self._folded = False
         self._steady = 0
         self._side = 0.0
+        self._turn, self._tried = 1.0, False
         self._on_side = True
 
     def step(self) -> bool:
-        """Moves the robot by one control period. True once it has stood still in the nominal stance for a quarter of a second."""
+        """Moves the robot by one control period. True once it has stood in the nominal stance for a quarter of a second."""
         upright = -self._robot.gravity[2]
-        if upright < BELLY_UPRIGHT:
-            goal = self._righting(upright)
-            self._folded, self._steady = False, 0
+        belly = upright > BELLY_UPRIGHT
+        spared = 2 if self._tried else 1  # after a failed attempt one joint may be elsewhere: it may be stuck
+        unfolded = np.sort(np.abs(self._robot.joints_rad - FOLDED))[-spared]
+        self._folded = belly and bool(self._folded or unfolded < 0.35)
+        self._trying_s += self._period_s
+        if self._trying_s > RETRY_S + SHAKE_S:
+            self._trying_s, self._side, self._on_side, self._folded = 0.0, 0.0, upright > BACK_AGAIN, False
+            self._tried = True
+            self._turn = -self._turn  # over the other side: the legs of this one may not be able to push
+            self._shake = np.tile([0.0, 1.2, -1.8], 4) + self._rng.uniform(-1.0, 1.0, 12) * np.tile([0.8, 1.2, 0.9], 4)
+        if self._trying_s > RETRY_S:
+            goal = self._shake
+        elif self._folded:
+            goal = NOMINAL_RAD
         else:
-            self._righting_s, self._side, self._on_side = 0.0, 0.0, True
-            goal = self._rising()
+            # the trunk must rest on its belly with the feet beside it before the legs push
+            goal = FOLDED if belly else self._righting(upright)
         step = SPEED_RAD_S * self._period_s
         self._target = self._target + np.clip(goal - self._target, -step, step)
         self._robot.step_targets(self._target)
@@ -52,21 +66,10 @@ class StandUp:
         self._steady = self._steady + 1 if standing and np.abs(self._target - NOMINAL_RAD).max() < 0.05 else 0
         return self._steady * self._period_s >= 0.25
 
-    def _rising(self) -> np.ndarray:
-        if not self._folded:
-            # the trunk must rest on its belly with the feet beside it before the legs push
-            self._folded = bool(np.abs(self._robot.joints_rad - FOLDED).max() < 0.35)
-        return NOMINAL_RAD if self._folded else FOLDED
-
     def _righting(self, upright: float) -> np.ndarray:
         """Legs reach over the back to the floor and push: from the back onto one side (`_side`), from there onto the belly."""
-        self._righting_s += self._period_s
-        cycle = self._righting_s % (RETRY_S + 0.6)
-        if cycle > RETRY_S:
-            self._side, self._on_side = 0.0, upright > BACK_AGAIN
-            return FOLDED
         if self._side == 0.0:
-            self._side = 1.0 if self._robot.gravity[1] > 0 else -1.0
+            self._side = self._turn * (1.0 if self._robot.gravity[1] > 0 else -1.0)
         self._on_side = upright > (BACK_AGAIN if self._on_side else ON_SIDE)
         goal = FOLDED.reshape(4, 3).copy()
         # thighs swing to where the back points: from the back those of the upper side, on the side those of the lower one

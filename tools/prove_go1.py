@@ -34,9 +34,10 @@ NAMES = tuple(LIBRARY)
 
 CONDITIONS: dict[str, Perturbation] = {
     "payload": Perturbation(payload_kg=9.0),
-    "pull right": Perturbation(pull_n=(0.0, -28.0, 0.0)),
+    "pull left": Perturbation(pull_n=(0.0, 22.0, 0.0)),
     "front left thigh": Perturbation(stuck_joint="FL_thigh"),
     "front right thigh": Perturbation(stuck_joint="FR_thigh"),
+    "pull right": Perturbation(pull_n=(0.0, -22.0, 0.0)),
     "pull back": Perturbation(pull_n=(-30.0, 0.0, 0.0)),
     "rear right thigh": Perturbation(stuck_joint="RR_thigh"),
     "slippery": Perturbation(floor_friction=0.07),

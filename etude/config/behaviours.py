@@ -24,9 +24,9 @@ class BehavioursConfig(Model):
         description="β: share of the term that makes each behaviour's value the highest on its own states; 0 is TD alone.",
     )
     inverse_temperature: float = Field(
-        2.0, gt=0, description="Behaviour i is chosen with probability softmax(inverse_temperature · V_i); values are in rewards."
+        4.0, gt=0, description="Behaviour i is chosen with probability softmax(inverse_temperature · V_i); values are in rewards."
     )
-    dwell_steps: int = Field(10, ge=1, description="Control steps for which a chosen behaviour acts before the next choice.")
+    dwell_steps: int = Field(20, ge=1, description="Control steps for which a chosen behaviour acts before the next choice.")
     batch_size: int = Field(32, ge=2, description="Rows per behaviour and update.")
     pretraining_updates: int = Field(1500, ge=0)
     updates_per_step: int = Field(1, ge=0, description="While living; 0 chooses by the values of before, without adaptation.")

@@ -17,6 +17,7 @@ from learner import behaviours
 from learner.behaviours import BehaviourValues, OwnRows
 from simulation.go1 import CONTROL_RATE_HZ, OBSERVATION_SPEC, Go1, Perturbation
 from simulation.go1_gaits import Gait, action
+from simulation.go1_library import made_for
 from simulation.go1_model import LEGS
 from simulation.go1_stand_up import StandUp
 
@@ -98,12 +99,13 @@ def random_perturbation(rng: np.random.Generator) -> Perturbation:
 
 
 def collect(library: Library, steps: int, seed: int, episode_s: float = 16.0) -> tuple[list[OwnSteps], np.ndarray]:
-    """Prior experience: random behaviours take turns of 1 to 3 s, and in the middle of an episode something may go wrong.
+    """Prior experience: random behaviours take turns of 1 to 3 s, and early in an episode something may go wrong. From then on every
+    other turn, on average, is of the behaviour that was made for it: behaviours know their own situations best.
 
     Returns every behaviour's own steps, and ``(steps, 3)``: behaviour, perturbed or not, reward.
     """
     rng = np.random.default_rng(seed)
-    gaits, robot = list(library.values()), Go1(seed)
+    names, gaits, robot = list(library), list(library.values()), Go1(seed)
     own = [OwnSteps() for _ in gaits]
     table: list[tuple[int, bool, float]] = []
     while len(table) < steps:
@@ -118,6 +120,9 @@ def collect(library: Library, steps: int, seed: int, episode_s: float = 16.0) ->
                 perturbed = True
             if time_s >= until:
                 acting, until = int(rng.integers(len(gaits))), time_s + rng.uniform(1.0, 3.0)
+                own_kind = made_for(robot.perturbation)
+                if own_kind in names and rng.random() < 0.5:
+                    acting = names.index(own_kind)
             state = robot.observe()
             robot.step(action(gaits[acting], offset + time_s, robot.heading_rad, robot.data.qvel[5]))
             fallen, reward = robot.fallen(), robot.reward()
@@ -144,10 +149,15 @@ Choose = Callable[[np.ndarray, int], int]
 
 
 class Roam:
-    """Chooses by value and goes on learning the values from this life."""
+    """Chooses by value and goes on learning the values from this life, by TD alone.
+
+    The cross-entropy term belongs to the time before: on the states of a life it would tell every behaviour that acts that these
+    states are its own, and so keep a bad choice.
+    """
 
     def __init__(self, config: BehavioursConfig, learned: BehaviourValues, prior: list[OwnSteps], seed: int) -> None:
-        self._config, self._learned, self._prior = config, learned, prior
+        self._config = config.model_copy(update={"cross_entropy": 0.0})
+        self._learned, self._prior = learned, prior
         self._rng = np.random.default_rng(seed)
         self._lived = [OwnSteps() for _ in prior]
         self.newest_values = np.zeros(len(prior))

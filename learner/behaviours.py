@@ -72,15 +72,18 @@ def loss(config: BehavioursConfig, learned: BehaviourValues, params: Params, row
     """
     states, following = _normalise(learned, rows.state), _normalise(learned, rows.next_state)
     network = _network(config)
-    everyone = _values(config, params, states)  # (N values, N buffers, B)
-    own = jnp.einsum("iib->ib", everyone)
-    after = jax.vmap(lambda p, s: network.apply({"params": p}, s)[..., 0])(learned.target, following)
+    own_values = jax.vmap(lambda p, s: network.apply({"params": p}, s)[..., 0])
+    after = own_values(learned.target, following)
     y = jax.lax.stop_gradient(rows.reward + config.discount * (1.0 - rows.terminal) * after)
+    own = own_values(params, states)
     td = ((own - y) ** 2).mean()
-    chance_of_own = jnp.einsum("iib->ib", jax.nn.log_softmax(config.inverse_temperature * everyone, axis=0))
-    cross_entropy = -chance_of_own.mean()
+    metrics = {"values/td_loss": td, "values/mean": own.mean()}
+    if config.cross_entropy == 0.0:  # N times cheaper: nobody else's value is asked
+        return td, metrics
+    everyone = _values(config, params, states)  # (N values, N buffers, B)
+    cross_entropy = -jnp.einsum("iib->ib", jax.nn.log_softmax(everyone, axis=0)).mean()
     total = (1.0 - config.cross_entropy) * td + config.cross_entropy * cross_entropy
-    return total, {"values/td_loss": td, "values/cross_entropy": cross_entropy, "values/mean": own.mean()}
+    return total, metrics | {"values/cross_entropy": cross_entropy}
 
 
 def update(config: BehavioursConfig, learned: BehaviourValues, rows: OwnRows) -> tuple[BehaviourValues, Metrics]:

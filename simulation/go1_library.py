@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
+from simulation.go1 import Perturbation
 from simulation.go1_gaits import Gait
 
 
@@ -127,3 +130,14 @@ LIBRARY: dict[str, Gait] = {
 }
 """Name of a behaviour -> its gait: the plain trot, the fastest on a healthy robot, those for a load, for a pull backwards, to the
 left and to the right, and those for a thigh that sticks."""
+
+
+def made_for(perturbation: Perturbation) -> str | None:
+    """Name of the behaviour that was found for trouble of this kind, or None."""
+    stuck = {"FR_thigh": "front_right", "FL_thigh": "front_left", "RR_thigh": "rear_right", "RL_thigh": "rear_left"}
+    if perturbation.stuck_joint in stuck:
+        return stuck[perturbation.stuck_joint]
+    x, y, _ = perturbation.pull_n
+    if np.hypot(x, y) > 0:
+        return "pull_back" if -x > abs(y) else "pull_left" if y > 0 else "pull_right"
+    return "payload" if perturbation.payload_kg > 0 else None

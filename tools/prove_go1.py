@@ -28,7 +28,7 @@ RESULTS = REPOSITORY / "docs" / "results"
 NORMAL_S, PERTURBED_S, FIRST_S, LAST_S = 20.0, 60.0, 5.0, 20.0
 """A healthy part, of which the first seconds do not count, and a part with the perturbation, of which the last ones count."""
 REQUIRED = 0.7
-PRIOR_STEPS, PRIOR_SEED = 24_000, 0
+PRIOR_STEPS, PRIOR_SEED = 30_000, 0
 """All seeds share the prior experience; they differ in the networks, the start and every random choice of the life."""
 NAMES = tuple(LIBRARY)
 

@@ -21,14 +21,14 @@ class BehavioursConfig(Model):
         0.1,
         ge=0,
         lt=1,
-        description="β: share of the term that makes each behaviour's value the highest on its own states; 0 is TD alone.",
+        description="β: before the life, share of the term that makes each behaviour's value the highest on its own states.",
     )
     inverse_temperature: float = Field(
         4.0, gt=0, description="Behaviour i is chosen with probability softmax(inverse_temperature · V_i); values are in rewards."
     )
     dwell_steps: int = Field(20, ge=1, description="Control steps for which a chosen behaviour acts before the next choice.")
     batch_size: int = Field(32, ge=2, description="Rows per behaviour and update.")
-    pretraining_updates: int = Field(1500, ge=0)
+    pretraining_updates: int = Field(1000, ge=0)
     updates_per_step: int = Field(1, ge=0, description="While living; 0 chooses by the values of before, without adaptation.")
     life_share: float = Field(
         0.5, ge=0, le=1, description="Share of a behaviour's rows that come from this life, once it has acted in it."

@@ -99,8 +99,8 @@ def random_perturbation(rng: np.random.Generator) -> Perturbation:
 
 
 def collect(library: Library, steps: int, seed: int, episode_s: float = 16.0) -> tuple[list[OwnSteps], np.ndarray]:
-    """Prior experience: random behaviours take turns of 1 to 3 s, and early in an episode something may go wrong. From then on every
-    other turn, on average, is of the behaviour that was made for it: behaviours know their own situations best.
+    """Prior experience: random behaviours take turns of 1 to 3 s, and early in an episode something may go wrong. From then on
+    half of the turns are of the behaviour that was made for it: behaviours know their own situations best.
 
     Returns every behaviour's own steps, and ``(steps, 3)``: behaviour, perturbed or not, reward.
     """

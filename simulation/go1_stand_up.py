@@ -40,7 +40,7 @@ class StandUp:
         self._on_side = True
 
     def step(self) -> bool:
-        """Moves the robot by one control period. True once it has stood in the nominal stance for a quarter of a second."""
+        """Moves the robot by one control period. True once it has stood in the nominal stance for half a second."""
         upright = -self._robot.gravity[2]
         belly = upright > BELLY_UPRIGHT
         spared = 2 if self._tried else 1  # after a failed attempt one joint may be elsewhere: it may be stuck
@@ -64,7 +64,7 @@ class StandUp:
         self._robot.step_targets(self._target)
         standing = upright > STANDING_UPRIGHT and self._robot.position_m[2] > STANDING_HEIGHT_M
         self._steady = self._steady + 1 if standing and np.abs(self._target - NOMINAL_RAD).max() < 0.05 else 0
-        return self._steady * self._period_s >= 0.25
+        return self._steady * self._period_s >= 0.5
 
     def _righting(self, upright: float) -> np.ndarray:
         """Legs reach over the back to the floor and push: from the back onto one side (`_side`), from there onto the belly."""

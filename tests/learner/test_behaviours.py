@@ -103,7 +103,7 @@ def test_cross_entropy_prefers_the_behaviour_that_knows_the_states():
     rows = rows._replace(state=state, next_state=state, reward=np.ones((N, B), np.float32), terminal=np.zeros((N, B), np.float32))
 
     def chance_of_own(share: float) -> float:
-        settings = config(cross_entropy=share, tau=0.1, learning_rate=3e-3)
+        settings = config(cross_entropy=share, tau=0.1, learning_rate=3e-3, inverse_temperature=1.0)
         learned = learn(settings, rows, 300)
         everyone = jax.nn.softmax(settings.inverse_temperature * behaviours.values(settings, learned, rows.state), axis=0)
         return float(jnp.einsum("iib->ib", everyone).mean())

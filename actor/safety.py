@@ -15,6 +15,7 @@ from etude.specs import ActionSpec, ObservationSpec, SpecError
 TRANSLATION = ("x", "y", "z")
 ROTATION = ("roll", "pitch", "yaw")
 GRIPPER = "gripper"
+JOINT_SUFFIX = "_joint"
 ROUNDING = 1e-6
 """Slack for float32 rounding before a limit counts as exceeded."""
 
@@ -49,13 +50,15 @@ def filter_action(
     """The action that may be executed, and the reasons why it differs from `action`.
 
     Order: stop, faults, staleness and observations that do not fit, shape and finiteness (all of these hold); then range,
-    translation and rotation per step, and the workspace box. Outside the box only motion back inwards passes.
+    translation, rotation and change of joint targets per step, and the workspace box. Outside the box only motion back
+    inwards passes.
 
     Args:
         action: proposed normalised action; anything, also of wrong shape or not finite.
         now_s: ``time.monotonic()``, seconds.
         observation_spec: what `reading` must fit.
-        previous: the action executed last; on a hold the gripper keeps its opening, because zero would half open it.
+        previous: the action executed last; on a hold the gripper keeps its opening, because zero would half open it, and joints
+            keep their targets. None counts as the stance of joint robots.
         stopped: the software stop is on.
 
     Returns:
@@ -81,14 +84,18 @@ def filter_action(
         reasons.append("action clipped to [-1, 1]")
     _limit_norm(safe, action_spec, TRANSLATION, limits.max_translation_per_step_m, "translation", "m", reasons)
     _limit_norm(safe, action_spec, ROTATION, limits.max_rotation_per_step_rad, "rotation", "rad", reasons)
+    _limit_joint_change(safe, previous, action_spec, limits.max_joint_change_per_step_rad, reasons)
     if boxed:
         _limit_box(safe, reading, limits, action_spec, reasons)
     return safe.astype(np.float32), tuple(reasons)
 
 
 def hold_action(action_spec: ActionSpec, previous: np.ndarray | None) -> np.ndarray:
-    """The action of standing still: zeros, the gripper as it was (open when it was never commanded)."""
+    """The action of standing still: zeros, joint targets and the gripper as they were (a gripper never commanded is open)."""
     action = action_spec.zeros()
+    if previous is not None:
+        joints = _joints(action_spec)
+        action[joints] = np.clip(np.nan_to_num(previous[joints]), -1.0, 1.0)
     if GRIPPER in action_spec.names:
         index = action_spec.names.index(GRIPPER)
         action[index] = 1.0 if previous is None else np.clip(np.nan_to_num(previous[index]), -1.0, 1.0)
@@ -113,6 +120,27 @@ def _limit_norm(
     if length > limit + ROUNDING:
         action[indices] *= limit / length
         reasons.append(f"{word} limited from {length:.3f} to {limit:.3f} {unit} per step")
+
+
+def _joints(spec: ActionSpec) -> list[int]:
+    """Indices of the elements that are absolute joint targets."""
+    return [i for i, name in enumerate(spec.names) if name.endswith(JOINT_SUFFIX)]
+
+
+def _limit_joint_change(
+    action: np.ndarray, previous: np.ndarray | None, spec: ActionSpec, limit_rad: float | None, reasons: list[str]
+) -> None:
+    """Clip joint targets in place to within `limit_rad` of the last ones. The joints' range is the spec's own: [-1, 1]."""
+    joints = _joints(spec)
+    if not joints or limit_rad is None:
+        return
+    last = np.zeros(len(joints)) if previous is None else np.clip(np.nan_to_num(previous[joints]), -1.0, 1.0)
+    scale = np.asarray(spec.scale)[joints]
+    change = (action[joints] - last) * scale
+    allowed = np.clip(change, -limit_rad, limit_rad)
+    if np.abs(change - allowed).max() > ROUNDING:
+        reasons.append(f"joint targets limited from {np.abs(change).max():.2f} to {limit_rad:.2f} rad per step")
+        action[joints] = last + allowed / scale
 
 
 def _limit_box(action: np.ndarray, reading: Reading, limits: SafetyLimits, spec: ActionSpec, reasons: list[str]) -> None:

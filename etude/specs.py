@@ -78,8 +78,8 @@ class ActionSpec:
     Attributes:
         names: one per element, e.g. ``("x", "y", "z", "yaw", "gripper")``. x, y, z are displacements of the tool centre
             point in the base frame per control step, yaw a rotation about the base z axis per step, gripper an absolute
-            opening (-1 closed, +1 open).
-        scale: physical size of an action of 1: metres for x, y, z; radians for yaw; 1 for gripper.
+            opening (-1 closed, +1 open). Names that end in ``_joint`` are absolute joint targets around the robot's stance.
+        scale: physical size of an action of 1: metres for x, y, z; radians for yaw and joints; 1 for gripper.
     """
 
     names: tuple[str, ...]

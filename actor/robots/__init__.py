@@ -12,6 +12,10 @@ def make_robot(config: RunConfig, seed: int) -> Robot:
         from actor.robots.gymnasium import GymnasiumRobot
 
         return GymnasiumRobot(config.task, config.robot, config.observation, seed)
+    if config.robot.kind == "go1":
+        from actor.robots.go1_sim import Go1SimRobot
+
+        return Go1SimRobot(config.task, config.robot, config.observation, seed)
     from actor.robots.mujoco import MujocoRobot
 
     return MujocoRobot(config.task, config.robot, config.observation, seed)

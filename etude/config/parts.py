@@ -16,12 +16,17 @@ class SafetyLimits(Model):
     workspace_max_m: tuple[float, float, float] | None = None
     max_translation_per_step_m: float = Field(0.05, gt=0)
     max_rotation_per_step_rad: float = Field(0.3, gt=0)
+    max_joint_change_per_step_rad: float | None = Field(
+        None,
+        gt=0,
+        description="Of each joint target (actions named ..._joint) from one control step to the next; none: no limit.",
+    )
     max_reading_age_s: float = Field(0.3, gt=0, description="An older observation means hold.")
 
 
 class RobotConfig(Model):
     name: str
-    kind: Literal["mujoco", "gymnasium"] = "mujoco"
+    kind: Literal["mujoco", "gymnasium", "go1"] = "mujoco"
     environment_id: str | None = Field(None, description="Gymnasium id, for kind gymnasium.")
     environment_options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of gymnasium.make.")
     control_rate_hz: float = Field(10.0, gt=0)

@@ -118,3 +118,35 @@ def test_an_observation_that_does_not_fit_means_hold_and_says_why(state):
     blind = Reading({"state": state}, 10.0, np.array([0.5, 0.0, 0.2]))
     safe, reasons = filtered(np.ones(5, np.float32), blind)
     assert not safe[:4].any() and "observation 'state' is" in reasons[0]
+
+
+# --- joint targets ------------------------------------------------------------------------------------------------------
+
+JOINT_SPEC = ActionSpec(("hip_joint", "knee_joint"), (0.5, 2.0))
+JOINT_LIMITS = SafetyLimits(max_joint_change_per_step_rad=0.4)
+
+
+def joints(action, previous=None, **keywords):
+    return filter_action(
+        np.asarray(action), reading(None), JOINT_LIMITS, JOINT_SPEC, 10.1, observation_spec=SEES, previous=previous, **keywords
+    )
+
+
+@given(arrays(np.float32, 2, elements=st.floats(-3, 3, width=32)), arrays(np.float32, 2, elements=st.floats(-1, 1, width=32)))
+def test_joint_targets_never_change_by_more_than_the_limit(action, previous):
+    safe, _ = joints(action, previous)
+    assert (np.abs((safe - previous) * JOINT_SPEC.scale) <= 0.4 + 1e-5).all()
+    assert np.abs(safe).max() <= 1.0
+
+
+def test_the_first_joint_target_is_limited_from_the_stance():
+    safe, reasons = joints([0.2, 0.9])
+    np.testing.assert_allclose(safe, [0.2, 0.2], atol=1e-6)
+    assert "joint targets limited from 1.80 to 0.40 rad per step" in reasons
+
+
+def test_joints_hold_their_targets_on_a_stop():
+    previous = np.array([0.3, -0.7], np.float32)
+    safe, reasons = joints([0.0, 0.0], previous, stopped=True)
+    np.testing.assert_array_equal(safe, previous)
+    assert reasons == ("software stop",)

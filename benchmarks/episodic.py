@@ -211,8 +211,8 @@ def _evaluate(
 
 
 class _AsInPractice:
-    """Evaluates the actions that practice takes, noise included. A tabletop with one start, four goals and no noise of its own has
-    four different episodes for a deterministic policy, and success jumps by quarters."""
+    """Evaluates the actions that practice takes, noise included. A tabletop with one start, four goals and no noise of its own
+    has four different episodes for a deterministic policy, and success jumps by quarters."""
 
     def __init__(self, actor: Actor) -> None:
         self.begin, self.prepare, self._actor = actor.begin, actor.prepare, actor

@@ -152,7 +152,8 @@ def test_an_irreversible_state_is_worth_minus_ten(bound: bool) -> None:
     reward = RewardConfig(kind="environment", step=-1.0, success=0.0)
     recipe = _recipe(discount=0.99, pessimistic_reward=-0.1, bound_targets=bound).model_copy(update={"reward": reward})
     for scale in (1.0, 10.0):
-        rows = _rows(reward=jnp.full(B, scale), irreversible=jnp.array([1.0, 1.0, 0.0, 0.5, 0.5]))
+        irreversible = jnp.array([1.0, 1.0, 0.0, 0.5, 0.5])
+        rows = _rows(reward=jnp.full(B, scale), discount=jnp.full(B, 0.99), irreversible=irreversible)
         y = np.asarray(td.bellman_target(recipe, rows, jnp.full(B, -7.0)))
         soft = scale + 0.99 * -7.0 * (1.0 - np.asarray(rows.terminal))
         soft = np.clip(soft, -100.0, 0.0) if bound else soft

@@ -21,6 +21,7 @@ from etude.specs import ActionSpec, ObservationSpec
 from learner.exploration import rnd
 from learner.networks.encoders import ObservationEncoder
 from learner.parts import Improver, Metrics, Params, Rows, part
+from learner.rewards.learned import LearnedRewards
 
 Batch = dict[str, Any]
 Stage = Literal["clone", "offline", "online"]
@@ -43,6 +44,7 @@ class AgentState:
     policy_average: Params
     log_temperature: jax.Array
     novelty: Params
+    discriminators: Params
     critic_optimiser: optax.OptState
     policy_optimiser: optax.OptState
     temperature_optimiser: optax.OptState
@@ -54,7 +56,8 @@ class Agent:
     """The functions of one recipe for one robot; holds no arrays.
 
     A batch has leaves ``(D, B, …)``: ``observation`` and ``next_observation`` (dicts), ``action``, ``reward``, ``terminal``,
-    ``demonstration`` (1 for rows of demonstrations), ``monte_carlo_return`` and ``weight`` (of supervised losses).
+    ``demonstration`` (1 for rows of demonstrations), ``monte_carlo_return`` and ``weight`` (of supervised losses). A block of
+    them may carry ``contrast``, what discriminators learn from (`learner.replay.contrast`).
     """
 
     def __init__(self, recipe: RecipeConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
@@ -66,6 +69,7 @@ class Agent:
         self.critic = part("critics", recipe.critic.kind)
         self.policy = part("policies", recipe.policy.kind)
         self.improvement = part("improvement", recipe.improvement.kind)
+        self.learned_rewards = LearnedRewards(recipe, observation_spec)
         self.critic_optimiser = optax.adam(recipe.critic.learning_rate)
         self.policy_optimiser = optax.adam(recipe.policy.learning_rate)
         self.temperature_optimiser = optax.adam(recipe.critic.learning_rate)
@@ -95,6 +99,9 @@ class Agent:
             policy_average=jax.tree.map(jnp.copy, policy),
             log_temperature=log_temperature,
             novelty=rnd.init(novelty_key, features.shape[-1]) if self.recipe.data.rnd_coefficient > 0 else {},
+            discriminators=self.learned_rewards.init(
+                jax.random.fold_in(novelty_key, 1), statistics, {"encoder": encoder, "critic": critic}
+            ),
             critic_optimiser=self.critic_optimiser.init((encoder, critic)),
             policy_optimiser=self.policy_optimiser.init(policy),
             temperature_optimiser=self.temperature_optimiser.init(log_temperature),
@@ -107,8 +114,12 @@ class Agent:
     def begin_practice(self, state: AgentState) -> AgentState:
         """The switch from prior data to practice: the policy's average begins anew, and the update counter that schedules read;
         optimiser state is fresh unless the recipe keeps it. Parameters stay."""
+        prior = jax.tree.map(jnp.copy, {"encoder": state.encoder, "critic": state.critic})
         state = dataclasses.replace(
-            state, policy_average=jax.tree.map(jnp.copy, state.policy), updates=jnp.zeros_like(state.updates)
+            state,
+            policy_average=jax.tree.map(jnp.copy, state.policy),
+            updates=jnp.zeros_like(state.updates),
+            discriminators=self.learned_rewards.begin_practice(state.discriminators, prior),
         )
         if not self.recipe.data.reset_optimisers:
             return state
@@ -132,7 +143,10 @@ class Agent:
         """One gradient step of encoder, critics, policies and temperatures. What a stage does not train does not move."""
         key, loss_key, novelty_key = jax.random.split(state.key, 3)
         direction_keys = jax.random.split(loss_key, len(self.directions))
-        reward, novelty = batch["reward"], state.novelty
+        reward, terminal, novelty = batch["reward"], batch["terminal"], state.novelty
+        if self.learned_rewards and stage == "online":
+            reward, terminal = self.learned_rewards.relabel(state.discriminators, state.statistics, batch)
+            batch = batch | {"reward": reward}
         if self.recipe.data.rnd_coefficient > 0 and stage == "online":
             reward, novelty = self._with_bonus(state, batch, novelty_key)
 
@@ -145,7 +159,7 @@ class Agent:
                 z_next=z_next,
                 action=batch["action"],
                 reward=reward,
-                terminal=batch["terminal"],
+                terminal=terminal,
                 monte_carlo_return=batch["monte_carlo_return"],
                 demonstration=batch["demonstration"],
                 weight=batch["weight"],
@@ -260,12 +274,31 @@ class Agent:
 
         def block(state: AgentState, batches: Batch) -> tuple[AgentState, Metrics]:
             length = batches["reward"].shape[0]
+            batches, contrast = {name: leaf for name, leaf in batches.items() if name != "contrast"}, batches.get("contrast")
             state, metrics = jax.lax.scan(
                 lambda carry, batch: self.update(carry, batch, stage=stage), state, batches, unroll=length if unroll else 1
             )
-            return state, jax.tree.map(lambda x: x[-1], metrics)
+            metrics = jax.tree.map(lambda x: x[-1], metrics)
+            if self.learned_rewards and stage == "online" and contrast:
+                state, losses = self._discriminate(state, contrast, length)
+                metrics |= {"reward/discriminator_loss": jnp.stack([losses.get(d, jnp.zeros(())) for d in self.directions])}
+            return state, metrics
 
         return jax.jit(block, donate_argnums=0)
+
+    def _discriminate(self, state: AgentState, contrast: Batch, length: int) -> tuple[AgentState, Metrics]:
+        """The state after the discriminators' share of a block of `length` updates, and their losses by direction."""
+
+        def value(prior: Params, observation: Batch, action: jax.Array) -> jax.Array:
+            critic = jax.tree.map(lambda leaf: leaf[0], prior["critic"])
+            features = self.encode(prior["encoder"], state.statistics, observation)
+            return self.critic.values(self.recipe, critic, features, action).mean(0)
+
+        key, step_key = jax.random.split(state.key)
+        discriminators, losses = self.learned_rewards.learn(
+            state.discriminators, state.statistics, contrast, value, state.updates, length, step_key
+        )
+        return dataclasses.replace(state, discriminators=discriminators, key=key), losses
 
     # --- acting ---------------------------------------------------------------------------------------------------
 

@@ -84,7 +84,9 @@ class Learner:
         self._online = Ring(data.replay_capacity_steps, observation_spec, action_spec)
         self._demonstrations = load_demonstrations(demonstrations, config.recipe, observation_spec, action_spec)
         self._directions = config.recipe.directions
-        self._sampler = BatchSampler(data, self._directions, self._demonstrations, self._online, config.seed)
+        self._sampler = BatchSampler(
+            data, self._directions, self._demonstrations, self._online, config.seed, config.recipe.learned_rewards
+        )
         self._store = _open_store(folder.episodes, observation_spec, action_spec, {"run": self.run_id, "task": config.task.name})
         self._labels = InterventionLabels(config.recipe, self._online)
         self.environment_steps = 0

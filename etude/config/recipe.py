@@ -96,8 +96,32 @@ class ImprovementConfig(Model):
     max_weight: float = Field(100.0, gt=0)
 
 
+class DiscriminatorConfig(Model):
+    """A reward learned while practising: a classifier of demonstrations against what the policy of one direction visits."""
+
+    form: Literal["minus_log_one_minus_d", "log_d"] = Field(
+        "minus_log_one_minus_d", description="-log(1 - D), never negative (MEDAL), or log D, never positive (VICE, MEDAL++)."
+    )
+    scale: float = Field(1.0, gt=0, description="Multiplies the reward; MEDAL has 10, for the task's reward too.")
+    hidden: tuple[int, ...] = Field((128,), description="Widths after the observation, or after the trunk of image features.")
+    trunk_features: int = Field(
+        50, gt=0, description="Image features of the discriminator's own encoder; unused without cameras."
+    )
+    spectral_norm: bool = Field(False, description="Keep the largest singular value of every layer at 1 (MEDAL++).")
+    learning_rate: float = Field(3e-4, gt=0)
+    rows: int = Field(400, ge=1, description="Positives in a batch, and as many negatives.")
+    period_updates: int = Field(10, ge=1, description="Updates of the agent between two of the discriminator.")
+    first_frames: int | None = Field(None, ge=1, description="Only the first frames of each demonstration are positives.")
+    last_frames: int | None = Field(None, ge=1, description="Only the last frames of each demonstration are positives (VICE).")
+
+
 class RewardConfig(Model):
-    kind: Literal["environment", "classifier", "intervention"] = "classifier"
+    kind: Literal["environment", "classifier", "intervention", "vice", "q_weighted"] = Field(
+        "classifier",
+        description="vice: the forward policy is drawn to the last frames of demonstrations; q_weighted: to states of the "
+        "demonstrations that are worth more than where it is (QWALE).",
+    )
+    discriminator: DiscriminatorConfig = Field(DiscriminatorConfig(), description="Of vice and q_weighted.")
     success: float = 1.0
     step: float = 0.0
     success_is_terminal: bool = True
@@ -106,9 +130,13 @@ class RewardConfig(Model):
 
 
 class ResetConfig(Model):
-    kind: Literal["human", "backward_policy"] = Field(
-        "backward_policy", description="backward_policy: a second policy with the backward task's own reward (FBRL)."
+    kind: Literal["human", "backward_policy", "medal", "vaprl", "none"] = Field(
+        "backward_policy",
+        description="backward_policy: a second policy with the backward task's own reward (FBRL). medal: one that is drawn to "
+        "states of the forward demonstrations. vaprl: the same policy goes to a demonstrated state that it can start from. "
+        "none: nobody undoes the task.",
     )
+    discriminator: DiscriminatorConfig = Field(DiscriminatorConfig(), description="Of medal.")
     wander_steps: int = Field(
         0,
         ge=0,
@@ -181,7 +209,13 @@ class RecipeConfig(Model):
     @property
     def directions(self) -> tuple[str, ...]:
         """The directions of practice that have a policy of their own."""
-        return PHASES if self.reset.kind == "backward_policy" else PHASES[:1]
+        return PHASES if self.reset.kind in ("backward_policy", "medal") else PHASES[:1]
+
+    @property
+    def learned_rewards(self) -> dict[str, DiscriminatorConfig]:
+        """Direction -> the discriminator that rewards it. There success neither ends an attempt nor the task."""
+        learned = {"forward": self.reward.discriminator} if self.reward.kind in ("vice", "q_weighted") else {}
+        return learned | ({"backward": self.reset.discriminator} if self.reset.kind == "medal" else {})
 
     @property
     def return_bounds(self) -> tuple[float, float]:
@@ -194,6 +228,7 @@ class RecipeConfig(Model):
     @model_validator(mode="after")
     def _parts_fit(self) -> "RecipeConfig":
         """Combinations that cannot work, refused with the reason."""
+        self._learned_rewards_fit()
         critic, policy, improvement = self.critic, self.policy.kind, self.improvement
         if critic.subset_min > critic.ensemble and not critic.subset_with_replacement:
             raise ValueError(f"critic.subset_min is {critic.subset_min} but critic.ensemble has only {critic.ensemble} members")
@@ -224,3 +259,21 @@ class RecipeConfig(Model):
                     f"that the rewards allow, {lowest:g} to {highest:g}: set them to these, or use critic.head scalar"
                 )
         return self
+
+    def _learned_rewards_fit(self) -> None:
+        critic, learned = self.critic, self.learned_rewards
+        if learned and (critic.bound_targets or critic.head == "hl_gauss"):
+            raise ValueError(
+                f"the {' and '.join(learned)} reward is learned while practising, and critic.bound_targets and critic.head "
+                "'hl_gauss' need to know the range of returns: set bound_targets to false and head to scalar"
+            )
+        if not self.data.bootstrap_through_timeouts and any(config.form == "log_d" for config in learned.values()):
+            raise ValueError(
+                "a reward of form log_d is negative everywhere, and with data.bootstrap_through_timeouts false the end of "
+                "an attempt ends the losses, so that the policy would seek it: set bootstrap_through_timeouts to true, or "
+                "use minus_log_one_minus_d"
+            )
+        if self.reward.kind == "q_weighted" and critic.kind == "none":
+            raise ValueError(
+                "reward.kind q_weighted weighs positives by a critic of prior data, and critic.kind is 'none': choose one"
+            )

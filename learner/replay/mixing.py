@@ -8,8 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from etude.config import DataConfig
+from etude.config import DataConfig, DiscriminatorConfig
 from etude.specs import IMAGE_PREFIX
+from learner.replay.contrast import Contrast
 from learner.replay.ring import Ring
 
 
@@ -27,16 +28,30 @@ class BatchSampler:
     all of them.
     """
 
-    def __init__(self, config: DataConfig, directions: tuple[str, ...], demonstrations: Ring, online: Ring, seed: int) -> None:
+    def __init__(
+        self,
+        config: DataConfig,
+        directions: tuple[str, ...],
+        demonstrations: Ring,
+        online: Ring,
+        seed: int,
+        discriminators: dict[str, DiscriminatorConfig] | None = None,
+    ) -> None:
         self.config, self.directions, self.demonstrations, self.online = config, directions, demonstrations, online
         self.rng = np.random.default_rng(seed)
+        self._contrast = Contrast(discriminators or {}, demonstrations, online, self.rng)
 
     def sample(self, updates: int, demonstrations_only: bool = False) -> dict[str, Any]:
-        """Batches for `updates` updates; ``config.batch_size`` rows per update, shared equally by the directions."""
+        """Batches for `updates` updates; ``config.batch_size`` rows per update, shared equally by the directions.
+
+        ``contrast`` is for the discriminators, once for all updates (`learner.replay.contrast`; empty without any).
+        """
         batch = self.example(updates)
         for k in range(updates):
             for p, phase in enumerate(self.directions):
                 self._fill(batch, (k, p), phase, batch["reward"].shape[-1], demonstrations_only)
+        for side in (rows[side] for rows in batch["contrast"].values() for side in ("positive", "negative")):
+            side |= {name: self._shifted(images) for name, images in side.items() if name.startswith(IMAGE_PREFIX)}
         return batch
 
     def example(self, updates: int) -> dict[str, Any]:
@@ -51,6 +66,7 @@ class BatchSampler:
         }
         for name in ("reward", "terminal", "demonstration", "monte_carlo_return", "weight"):
             batch[name] = np.empty(lead, np.float32)
+        batch["contrast"] = self._contrast.sample()
         return batch
 
     def _fill(self, batch: dict[str, Any], where: tuple[int, int], phase: str, rows: int, demonstrations_only: bool) -> None:
@@ -87,3 +103,10 @@ class BatchSampler:
             shifts = self.rng.integers(0, 2 * pad + 1, size=(len(rows), 2))
             for i, row in enumerate(rows):
                 shift_into(target[i], source[row], pad, int(shifts[i, 0]), int(shifts[i, 1]))
+
+    def _shifted(self, images: np.ndarray) -> np.ndarray:
+        """A copy of images ``(n, h, w, 3)``, each randomly shifted."""
+        pad, out = self.config.random_shift_px, np.empty_like(images)
+        for i, (dy, dx) in enumerate(self.rng.integers(0, 2 * pad + 1, size=(len(images), 2))):
+            shift_into(out[i], images[i], pad, int(dy), int(dx))
+        return out

@@ -17,9 +17,12 @@ import numpy as np
 from actor.evaluation import evaluate
 from actor.practice import opposite
 from actor.robots import make_robot
+from actor.robots.gymnasium import GymnasiumRobot
 from actor.scoring import truth_of
+from benchmarks.curriculum import Curriculum
 from benchmarks.in_process import Actor, Clock, Collector, losses
 from etude.config import RunConfig
+from etude.episodes.store import EpisodeStore
 from etude.robot import Robot
 from learner import pretraining
 from learner.offline import pretrain
@@ -95,6 +98,13 @@ class _Run:
         self.actor = Actor(self.agent, self.agent.policy_parameters(self.state), config.seed)
         self.collector = Collector(config, robot, self.actor)
         self.values: dict[str, jax.Array] = {}
+        self.curriculum: Curriculum | None = None
+        self.at_task = True
+        if recipe.reset.kind == "vaprl":
+            self.curriculum = Curriculum(recipe, self.agent, self.prior, self.online, self.rng)
+            store = EpisodeStore.open(demonstrations, "r")
+            for info in store.segments():
+                self.curriculum.teach(store.read(info).steps())
 
     def run(self) -> Outcome:
         recipe, outcome = self.config.recipe, self.outcome
@@ -110,7 +120,9 @@ class _Run:
             self.actor.parameters = self.agent.policy_parameters(self.state)
             attempt = self.collector.attempt(phase, self.online, self.labels, self.budget.steps - outcome.steps)
             before, outcome.steps = outcome.steps, outcome.steps + attempt.steps
-            outcome.reward += attempt.forward_reward
+            outcome.reward += attempt.forward_reward if self.at_task else 0
+            if self.curriculum is not None:
+                self.curriculum.teach(self.collector.steps)
             outcome.practice.append((outcome.steps, phase, int(attempt.success)))
             phase = self.reset() if attempt.episode_over or recipe.reset.kind == "human" else self.next_phase(phase)
             self.clock.lap("act")
@@ -133,11 +145,14 @@ class _Run:
     def reset(self) -> str:
         """Somebody puts the scene back; the phase that follows."""
         self.outcome.interventions += 1
+        self.at_task = True
         self.robot.hard_reset("forward", self.rng)
         return "forward"
 
     def next_phase(self, phase: str) -> str:
         """The phase after an attempt of `phase`, begun without a reset. One whose goal is met already is passed over."""
+        if self.curriculum is not None:
+            return self.next_goal(self.curriculum)
         directions = self.config.recipe.directions
         for _ in directions:
             phase = opposite(phase) if len(directions) > 1 else phase
@@ -145,6 +160,17 @@ class _Run:
             if phase in self.config.recipe.learned_rewards or truth_of(self.robot.read(), phase) != 1:
                 break
         return phase
+
+    def next_goal(self, curriculum: Curriculum) -> str:
+        """VaPRL's attempts are all those of one policy: after a task's goal a state to begin from, then the next task's."""
+        assert isinstance(self.robot, GymnasiumRobot), "VaPRL needs an environment that shows goals"
+        self.at_task = not self.at_task
+        if self.at_task:
+            self.robot.show_state(None)
+        else:
+            self.robot.begin_phase("forward", self.rng)
+            self.robot.show_state(curriculum.next_state(self.state, self.robot.read().observation["state"][6:]))
+        return "forward"
 
     def evaluate(self) -> None:
         """Deployed evaluation: the deterministic forward policy from the initial states, in a scene of its own."""

@@ -124,14 +124,13 @@ def demonstrate(config: RunConfig, path: Path) -> str:
     """Make the store of 12 demonstrations per direction at `path` and say where they are from.
 
     The official ones; where they are absent, the scripted expert's. Methods differ in what they take of them: without a backward
-    policy the forward ones, VaPRL all as demonstrations of its one policy, MEDAL's backward policy the forward ones too and the
-    backward ones once with every goal.
+    policy the forward ones, MEDAL's backward policy the forward ones too and the backward ones once with every goal.
     """
     from actor.demonstrations import record_demonstrations
     from actor.robots import make_robot
     from etude.episodes.earl import Demonstration, read_earl, write_demonstrations
     from etude.episodes.store import EpisodeStore
-    from simulation.earl_tabletop import GOALS, with_goal
+    from simulation.earl_tabletop import GOALS, goal_vector, with_goal_vector
 
     robot = make_robot(config, DEMONSTRATION_SEED)
     kind, folder = config.recipe.reset.kind, official_demonstrations()
@@ -142,15 +141,13 @@ def demonstrate(config: RunConfig, path: Path) -> str:
                 return f"{DEMONSTRATIONS} per direction of the scripted expert, noise {config.task.expert_noise:g}"
             forward, backward = read_earl(folder / "forward.npz"), read_earl(folder / "reverse.npz")
             shown = {"forward": forward}
-            if kind == "vaprl":
-                shown["forward"] = forward + backward
-            elif kind == "medal":
+            if kind == "medal":
                 shown["backward"] = forward + [
-                    Demonstration(with_goal(episode.observations, goal), episode.actions)
+                    Demonstration(with_goal_vector(episode.observations, goal_vector(goal)), episode.actions)
                     for goal in GOALS
                     for episode in backward
                 ]
-            elif kind == "backward_policy":
+            elif kind in ("backward_policy", "vaprl"):
                 shown["backward"] = backward
             for phase, episodes in shown.items():
                 write_demonstrations(episodes, store, config.task.name, phase, "")

@@ -67,9 +67,10 @@ class Collector:
 
     def __init__(self, config: RunConfig, robot: Robot, actor: Actor) -> None:
         self._config, self._robot, self._actor = config, robot, actor
-        self._steps: list[Step] = []
+        self.steps: list[Step] = []
+        """Of the newest attempt."""
         self._recorder = SegmentRecorder(
-            robot.action_spec, config.task.name, instructions(config), self._steps.append, first_segment=1
+            robot.action_spec, config.task.name, instructions(config), self.steps.append, first_segment=1
         )
 
     def attempt(self, phase: str, ring: Ring, labels: InterventionLabels, longest: int | None = None) -> Attempt:
@@ -80,7 +81,7 @@ class Collector:
         ends = phase not in self._config.recipe.learned_rewards
         scorer = Scorer(None)
         reading = robot.read()
-        self._steps.clear()
+        self.steps.clear()
         self._recorder.begin(reading, scorer.score(reading, phase), phase, scorer.name)
         executed: np.ndarray | None = None
         count = forward = 0
@@ -119,12 +120,12 @@ class Collector:
             )
             if last:
                 break
-        for step in self._steps:
+        for step in self.steps:
             row = ring.add(step)
             labels.add(step, row)
-        if self._steps:
+        if self.steps:
             fill_returns(ring, row, self._config.recipe)
-        succeeded = bool(self._steps) and self._steps[-1].success == 1
+        succeeded = bool(self.steps) and self.steps[-1].success == 1
         return Attempt(max(count, 1), succeeded, reading.episode_over, forward)
 
 

@@ -75,11 +75,21 @@ def reached(scene: Scene, goal: Point) -> bool:
     return math.dist((*scene.gripper, *scene.mug), (*HOME, *goal)) <= SUCCESS_DISTANCE
 
 
-def with_goal(observations: np.ndarray, goal: Point) -> np.ndarray:
-    """Observations ``(..., 12)`` that show `goal` for the mug, everything else as it is."""
+def goal_vector(goal: Point) -> np.ndarray:
+    """What the observation shows ``(6,)`` when the mug belongs at `goal`: the state to be reached, the gripper at `HOME`."""
+    return np.array((*HOME, *goal, -1.0, -1.0), np.float32)
+
+
+def with_goal_vector(observations: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Observations ``(..., 12)`` that show the goal ``(6,)``, everything else as it is."""
     shown = np.array(observations, np.float32)
-    shown[..., 6:] = (*HOME, *goal, -1.0, -1.0)
+    shown[..., 6:] = goal
     return shown
+
+
+def reaches(observations: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Whether gripper and mug of observations ``(..., 12)`` are where the goal ``(6,)`` wants them: `reached` on arrays."""
+    return np.linalg.norm(observations[..., :4] - goal[:4], axis=-1) <= SUCCESS_DISTANCE
 
 
 def expert(scene: Scene, goal: Point) -> np.ndarray:
@@ -137,6 +147,7 @@ class EarlTabletop(gymnasium.Env):
         self.scene = Scene()
         self.phase = "forward"
         self.goal = GOALS[0]  # of the forward direction, also while the other one is shown
+        self._practised_state: np.ndarray | None = None
         self._picture = _Picture(bound, image_size)
 
     @property
@@ -157,6 +168,7 @@ class EarlTabletop(gymnasium.Env):
         super().reset(seed=seed)
         chosen = dict(options or {})
         self.phase = _known_phase(chosen.get("phase", "forward"))
+        self._practised_state = None
         index = int(chosen.get("goal", self.np_random.integers(len(GOALS))))
         if not 0 <= index < len(GOALS):
             raise ValueError(f"goal is {index}, expected 0 to {len(GOALS) - 1}")
@@ -174,10 +186,19 @@ class EarlTabletop(gymnasium.Env):
         Returns observation and info of the scene, in which nothing moves.
         """
         before, self.phase = self.phase, _known_phase(phase)
+        self._practised_state = None
         # a goal that was shown ahead stays
         draws = phase == "backward" if self.backward_shows == "next_goal" and before != phase else phase == "forward"
         if draws and self.goal_change_steps is None:
             self.goal = GOALS[int(rng.integers(len(GOALS)))]
+        return self._observe(), self._info()
+
+    def show_state(self, goal: np.ndarray | None) -> tuple[np.ndarray, dict[str, Any]]:
+        """The state ``(6,)`` is what is to be reached, and both directions succeed there (VaPRL); None: the task's goal again.
+
+        Returns observation and info of the scene, in which nothing moves.
+        """
+        self._practised_state = goal
         return self._observe(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -200,10 +221,13 @@ class EarlTabletop(gymnasium.Env):
 
     def _observe(self) -> np.ndarray:
         held = (0.0, 0.0) if self.scene.held else (-1.0, -1.0)
-        return np.array((*self.scene.gripper, *self.scene.mug, *held, *HOME, *self.shown_goal, -1.0, -1.0), np.float32)
+        goal = goal_vector(self.shown_goal) if self._practised_state is None else self._practised_state
+        return np.array((*self.scene.gripper, *self.scene.mug, *held, *goal), np.float32)
 
     def _info(self) -> dict[str, Any]:
         forward, backward = reached(self.scene, self.goal), reached(self.scene, START)
+        if self._practised_state is not None:
+            forward = backward = bool(reaches(np.array((*self.scene.gripper, *self.scene.mug)), self._practised_state))
         success = forward if self.phase == "forward" else backward
         return {"success": success, "success_forward": forward, "success_backward": backward, "stuck": stuck(self.scene)}
 

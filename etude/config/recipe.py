@@ -137,6 +137,12 @@ class ResetConfig(Model):
         "none: nobody undoes the task.",
     )
     discriminator: DiscriminatorConfig = Field(DiscriminatorConfig(), description="Of medal.")
+    value_threshold: float = Field(
+        0.2,
+        gt=0,
+        description="vaprl: a demonstrated state is one to begin from when its value is this share of reward.success.",
+    )
+    relabelled_goals: int = Field(4, ge=0, description="vaprl: other goals under which every attempt is learned from again.")
     wander_steps: int = Field(
         0,
         ge=0,

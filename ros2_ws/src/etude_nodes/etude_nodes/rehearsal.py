@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from etude.config import RunConfig
 from etude.metrics import MetricsWriter
 from etude.run_folder import RunFolder
-from etude.specs import PHASES
 from etude.status import HelpRequest, Mode, PracticeStatus
 from etude.summary import read_json, read_json_lines
 from etude_nodes.process import append_json_line, write_json
@@ -159,7 +158,7 @@ class Rehearsal:
     def _evaluation_over(self, kind: str, status: PracticeStatus) -> bool:
         """Ask for the evaluation once; True when its results are in, or none is wanted or possible."""
         episodes = self._config.evaluation.episodes
-        phases = PHASES if self._config.recipe.reset.kind == "backward_policy" else PHASES[:1]
+        phases = self._config.recipe.directions
         if episodes == 0 or all((kind, phase) in self._evaluated for phase in phases):
             return True
         if status.mode is Mode.STOPPED:

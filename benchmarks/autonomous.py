@@ -115,8 +115,9 @@ class _Run:
         self.state = self.agent.begin_practice(self.state)
         self.evaluate()
         block, owed = self.agent.update_block("online"), 0.0
-        phase = self.reset()
+        phase, needs_reset = "forward", True
         while outcome.steps < self.budget.steps:
+            phase = self.reset() if needs_reset else self.next_phase(phase)
             self.actor.parameters = self.agent.policy_parameters(self.state)
             attempt = self.collector.attempt(phase, self.online, self.labels, self.budget.steps - outcome.steps)
             before, outcome.steps = outcome.steps, outcome.steps + attempt.steps
@@ -124,7 +125,7 @@ class _Run:
             if self.curriculum is not None:
                 self.curriculum.teach(self.collector.steps)
             outcome.practice.append((outcome.steps, phase, int(attempt.success)))
-            phase = self.reset() if attempt.episode_over or recipe.reset.kind == "human" else self.next_phase(phase)
+            needs_reset = attempt.episode_over or recipe.reset.kind == "human"
             self.clock.lap("act")
             owed += attempt.steps * recipe.data.utd if outcome.steps > recipe.data.min_online_steps else 0.0
             while owed >= pretraining.BLOCK:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -51,13 +52,8 @@ class Curriculum:
         """Add the steps of one attempt, or of one demonstration, under some goals drawn at random."""
         for goal in self._goals[self._rng.integers(len(self._goals), size=self._recipe.reset.relabelled_goals)]:
             self._segments += 1
-            copy = vaprl.relabel(
-                steps,
-                self._recipe.reward,
-                self._segments,
-                lambda states, goal=goal: with_goal_vector(states, goal),
-                lambda states, goal=goal: reaches(states, goal),
-            )
+            shows, reached = partial(with_goal_vector, goal=goal), partial(reaches, goal=goal)
+            copy = vaprl.relabel(steps, self._recipe.reward, self._segments, shows, reached)
             for step in copy:
                 row = self._online.add(step)
             fill_returns(self._online, row, self._recipe)

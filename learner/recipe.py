@@ -57,7 +57,8 @@ class Agent:
 
     A batch has leaves ``(D, B, …)``: ``observation`` and ``next_observation`` (dicts), ``action``, ``reward``, ``terminal``,
     ``demonstration`` (1 for rows of demonstrations), ``monte_carlo_return`` and ``weight`` (of supervised losses). A block of
-    them may carry ``contrast``, what discriminators learn from (`learner.replay.contrast`).
+    them may carry ``contrast``, what discriminators learn from (`learner.replay.contrast`). With `data.train_only_acting`
+    there is ``trained`` ``(D,)``, 1 for the direction that is trained.
     """
 
     def __init__(self, recipe: RecipeConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
@@ -143,6 +144,7 @@ class Agent:
         """One gradient step of encoder, critics, policies and temperatures. What a stage does not train does not move."""
         key, loss_key, novelty_key = jax.random.split(state.key, 3)
         direction_keys = jax.random.split(loss_key, len(self.directions))
+        only_acting = self.recipe.data.train_only_acting and stage == "online"
         reward, terminal, novelty = batch["reward"], batch["terminal"], state.novelty
         if self.learned_rewards and stage == "online":
             reward, terminal = self.learned_rewards.relabel(state.discriminators, state.statistics, batch)
@@ -176,6 +178,8 @@ class Agent:
                 rows,
                 direction_keys,
             )
+            if only_acting:
+                losses = losses * batch["trained"]
             return losses.sum(), metrics
 
         trained = (state.encoder, state.critic, state.policy, state.log_temperature)
@@ -192,13 +196,19 @@ class Agent:
                 self.temperature_optimiser, gradients[3], temperature_optimiser, log_temperature
             )
         tau, rate = self.recipe.critic.tau, self.recipe.policy.average_rate
+        target, average = _towards(state.target_critic, critic, tau), _towards(state.policy_average, policy, rate)
+        if only_acting:
+            before = (state.critic, state.target_critic, state.policy, state.policy_average, state.log_temperature)
+            critic, target, policy, average, log_temperature = _only(
+                batch["trained"], (critic, target, policy, average, log_temperature), before
+            )
         state = dataclasses.replace(
             state,
             encoder=encoder,
             critic=critic,
-            target_critic=_towards(state.target_critic, critic, tau),
+            target_critic=target,
             policy=policy,
-            policy_average=_towards(state.policy_average, policy, rate),
+            policy_average=average,
             log_temperature=log_temperature,
             novelty=novelty,
             critic_optimiser=critic_optimiser,
@@ -326,6 +336,11 @@ def _map_directions(function: Callable[..., Any], *arguments: Any) -> Any:
         return jax.vmap(function)(*arguments)
     only = jax.tree.map(lambda leaf: leaf[0], arguments)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], function(*only))
+
+
+def _only(trained: jax.Array, after: Params, before: Params) -> Params:
+    """`after` for directions whose entry in `trained` ``(D,)`` is 1, `before` for the others; leaves ``(D, …)``."""
+    return jax.tree.map(lambda a, b: jnp.where(trained.reshape(-1, *(1 for _ in a.shape[1:])) > 0, a, b), after, before)
 
 
 def _towards(slow: Params, fast: Params, rate: float) -> Params:

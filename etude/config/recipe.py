@@ -183,6 +183,9 @@ class DataConfig(Model):
         True,
         description="false: for the critic the end of an attempt ends the task too (MEDAL), so failing is worth nothing.",
     )
+    train_only_acting: bool = Field(
+        False, description="Only the direction that practised last is trained (MEDAL); the encoder with it."
+    )
     reset_optimisers: bool = Field(True, description="Fresh optimiser state when practice begins.")
     success_share: float = Field(
         0.0, ge=0, lt=1, description="Share of the rows that are drawn among transitions with the success reward (OOO)."
@@ -278,6 +281,11 @@ class RecipeConfig(Model):
                 "a reward of form log_d is negative everywhere, and with data.bootstrap_through_timeouts false the end of "
                 "an attempt ends the losses, so that the policy would seek it: set bootstrap_through_timeouts to true, or "
                 "use minus_log_one_minus_d"
+            )
+        if learned and critic.kind == "cal_ql":
+            raise ValueError(
+                f"the {' and '.join(learned)} reward is learned while practising, and critic.kind cal_ql calibrates by the "
+                "returns of stored rewards: use td or cql"
             )
         if self.reward.kind == "q_weighted" and critic.kind == "none":
             raise ValueError(

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from etude.config import DataConfig, DiscriminatorConfig
-from etude.specs import IMAGE_PREFIX
+from etude.specs import IMAGE_PREFIX, PHASES
 from learner.replay.contrast import Contrast
 from learner.replay.ring import Ring
 
@@ -50,6 +50,9 @@ class BatchSampler:
         for k in range(updates):
             for p, phase in enumerate(self.directions):
                 self._fill(batch, (k, p), phase, batch["reward"].shape[-1], demonstrations_only)
+        if self.config.train_only_acting:
+            newest = PHASES[self.online.row_phase[self.online.cursor - 1]] if self.online.steps else None
+            batch["trained"][:] = [newest in (None, direction) for direction in self.directions]
         for side in (rows[side] for rows in batch["contrast"].values() for side in ("positive", "negative")):
             side |= {name: self._shifted(images) for name, images in side.items() if name.startswith(IMAGE_PREFIX)}
         return batch
@@ -66,6 +69,8 @@ class BatchSampler:
         }
         for name in ("reward", "terminal", "demonstration", "monte_carlo_return", "weight"):
             batch[name] = np.empty(lead, np.float32)
+        if self.config.train_only_acting:
+            batch["trained"] = np.ones(lead[:2], np.float32)
         batch["contrast"] = self._contrast.sample()
         return batch
 

@@ -18,7 +18,8 @@ from learner.replay.ring import NONE, Ring
 
 def candidates(demonstrations: Ring) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the forward demonstrations ``(C,)`` and the step ``(C,)`` of each in its own: how far it is from the start."""
-    rows, steps = [], []
+    rows: list[int] = []
+    steps: list[int] = []
     for row in range(demonstrations.steps):
         if demonstrations.next_row[row] == NONE and demonstrations.row_phase[row] == 0:
             segment = demonstrations.segment_rows(row)

@@ -65,7 +65,7 @@ def test_directions_alternate_and_only_the_horizon_resets(tmp_path, monkeypatch)
     outcome = run(tmp_path, "etude", 200, "robot.environment_options.max_episode_steps=100", episodes=1)
     phases = [phase for _, phase, _ in outcome.practice]
     assert phases == [*PHASES, *PHASES, "forward"] * 2
-    assert outcome.steps == 200 and outcome.interventions == 3  # the first one, and after steps 100 and 200
+    assert outcome.steps == 200 and outcome.interventions == 2  # the first one, and after 100 steps
     assert outcome.updates["online"] == 20
     assert outcome.curve == [(0, 0.0), (200, 0.0)] and outcome.reward == 0
 

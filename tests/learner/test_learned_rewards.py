@@ -205,9 +205,29 @@ def test_images_go_through_an_encoder_of_their_own():
             "log_d",
         ),
         ({"reset": {"kind": "medal"}, "critic": {"bound_targets": True}}, "bound_targets"),
+        ({"reward": {"kind": "vice"}, "critic": {"kind": "cal_ql"}}, "cal_ql"),
         ({"reward": {"kind": "q_weighted"}, "critic": {"kind": "none"}, "improvement": {"kind": "bc"}}, "q_weighted"),
     ],
 )
 def test_combinations_that_cannot_work_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         small_recipe(**changes)
+
+
+def test_only_the_direction_that_practised_last_is_trained():
+    recipe = small_recipe(data={"train_only_acting": True})
+    agent = Agent(recipe, STATE_ONLY, ACTION)
+    block = agent.update_block("online")
+    state = agent.init(KEY, np.zeros(2), np.ones(2))
+    prior, online = rings(practised=("forward",))
+    sampler = BatchSampler(recipe.data, recipe.directions, prior, online, 0)
+    for acting in (0, 1):
+        before = jax.tree.map(np.asarray, (state.critic, state.target_critic, state.policy, state.policy_average))
+        state, _ = block(state, jax.tree.map(jnp.asarray, sampler.sample(2)))
+        after = (state.critic, state.target_critic, state.policy, state.policy_average)
+        resting = 1 - acting
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[resting], b[resting]), before, after)  # noqa: B023
+        for a, b in zip(before, after, strict=True):
+            assert not np.array_equal(jax.tree.leaves(a)[-1][acting], jax.tree.leaves(b)[-1][acting])
+        for step in segment(np.random.default_rng(1), STATE_ONLY, 5, "backward", number=9, terminal=False):
+            online.add(step)

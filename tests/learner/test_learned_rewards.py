@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import yaml
 from helpers import ACTION, OBSERVATION, STATE_ONLY, segment, small_recipe
 
 from etude.config import DiscriminatorConfig, EncoderConfig, RecipeConfig
+from learner.commands import recipe_show
 from learner.recipe import Agent
 from learner.replay.mixing import BatchSampler
 from learner.replay.ring import Ring
@@ -231,3 +233,10 @@ def test_only_the_direction_that_practised_last_is_trained():
             assert not np.array_equal(jax.tree.leaves(a)[-1][acting], jax.tree.leaves(b)[-1][acting])
         for step in segment(np.random.default_rng(1), STATE_ONLY, 5, "backward", number=9, terminal=False):
             online.add(step)
+
+
+def test_showing_a_recipe_explains_its_choices(capsys):
+    assert recipe_show(["medal_pp"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("# MEDAL++") and "spectral norm on every layer" in shown
+    assert RecipeConfig.model_validate(yaml.safe_load(shown)).learned_rewards.keys() == {"forward", "backward"}

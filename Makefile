@@ -92,6 +92,10 @@ proof-tasks: build ## Slow proof: the other task pairs reach theirs.
 proof-learner: build .make/bench-env ## Slow proof (hours): recipes compared from offline to online, three seeds each.
 	@exec .venv/bin/python tools/prove_learner.py --resume $(ARGS)
 
+.PHONY: proof-autonomy
+proof-autonomy: build ## Slow proof (hours): EARL's tabletop without resets, our recipe beside published methods.
+	@exec .venv/bin/python tools/prove_autonomy.py --resume $(ARGS)
+
 .PHONY: screenshots
 screenshots: build $(DEV_STAMP) ## Take the pictures in docs/images of a short run (needs chromium).
 	@exec .venv/bin/python tools/screenshot.py $(ARGS)

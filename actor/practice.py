@@ -30,7 +30,8 @@ class PracticeState:
         help_id: number of the newest request, 1, 2, 3, …; 0 before the first.
         help_reason: the sentence of the newest request.
         contradictions: consecutive phases that began with both goals judged as met.
-        reset: the recipe's reset part. ``human``: a person undoes the task after every forward attempt.
+        reset: the recipe's reset part. ``human``: a person undoes the task after every forward attempt. ``none``: nobody does,
+            and one forward attempt follows another.
     """
 
     phase: str = "forward"
@@ -43,7 +44,7 @@ class PracticeState:
     help_id: int = 0
     help_reason: str = ""
     contradictions: int = 0
-    reset: Literal["human", "backward_policy", "instruction"] = "backward_policy"
+    reset: Literal["human", "backward_policy", "instruction", "medal", "vaprl", "none"] = "backward_policy"
 
     @property
     def mode(self) -> Mode:
@@ -213,12 +214,14 @@ def _after_attempt(state: PracticeState) -> PracticeState:
         return _ask(
             state, "The attempt is over and this recipe has no backward policy: please put the scene back to a start state."
         )
+    if state.reset == "none":
+        return state
     return replace(state, phase=opposite(state.phase))
 
 
 def _after_skip(state: PracticeState, other_too: bool) -> PracticeState:
     if not other_too:
-        if state.reset == "human":
+        if state.reset in ("human", "none"):
             return _ask(state, "The goal is already reached: please put the scene back to a start state.")
         return replace(state, phase=opposite(state.phase), contradictions=0)
     state = replace(state, contradictions=state.contradictions + 1)

@@ -69,6 +69,7 @@ COMMANDS: dict[str, Command] = {
     "recipe validate": Command("learner.commands:recipe_validate", "Check recipe files."),
     "doctor": Command("etude.doctor:main", "Check this machine and say how to mend what is wrong."),
     "bench": Command("benchmarks.run:main", "Measure speeds and latencies, one JSON object per line.", True, True),
+    "benchmark earl": Command("benchmarks.earl:main", "Practise EARL's tabletop without resets and report as published.", True),
     "bench learner": Command("benchmarks.learner:main", "Measure gradient updates of every kind of recipe.", True),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -244,10 +245,17 @@ def recipe_list(argv: list[str]) -> int:
 
 
 def recipe_show(argv: list[str]) -> int:
-    """The resolved recipe, every default filled in."""
-    parser = argparse.ArgumentParser(prog="etude recipe show", description="Print a recipe with every default filled in.")
+    """The resolved recipe, every default filled in, after the comments at the head of its file, which explain its choices."""
+    parser = argparse.ArgumentParser(
+        prog="etude recipe show", description="Explain a recipe's choices and print it with every default filled in."
+    )
     parser.add_argument("name", help="name in robot_configs/recipes, or a path to a YAML file")
-    recipe = _read(parser.parse_args(argv).name)
+    name = parser.parse_args(argv).name
+    recipe = _read(name)
+    path = Path(name) if name.endswith(".yaml") else CONFIG_ROOT / "recipes" / f"{name}.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for line in itertools.takewhile(lambda line: line.startswith("#"), lines):
+        print(line)
     print(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), end="")
     return 0
 

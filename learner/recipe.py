@@ -25,6 +25,7 @@ from etude.text_embedding import embed
 from learner.exploration import rnd
 from learner.networks.encoders import ObservationEncoder
 from learner.parts import Improver, Metrics, Params, Rows, candidate_features, part
+from learner.rewards.learned import LearnedRewards
 
 Batch = dict[str, Any]
 Stage = Literal["clone", "offline", "online"]
@@ -47,6 +48,7 @@ class AgentState:
     policy_average: Params
     log_temperature: jax.Array
     novelty: Params
+    discriminators: Params
     critic_optimiser: optax.OptState
     policy_optimiser: optax.OptState
     temperature_optimiser: optax.OptState
@@ -61,7 +63,9 @@ class Agent:
     A batch has leaves ``(D, B, …)``: ``observation`` and ``next_observation`` (dicts), ``action``, ``reward``, ``terminal``,
     ``discount``, ``demonstration`` (1 for rows of demonstrations), ``monte_carlo_return`` and ``weight`` (of supervised losses).
     For an external policy also ``candidates`` and ``next_candidates`` ``(D, B, K, d)``, what its server would do at either
-    observation. `action_dim` is that of a whole action chunk; for critic and policy the chunk is one action.
+    observation. With `data.train_only_acting` there is ``trained`` ``(D,)``, 1 for the direction that is trained. A block of
+    batches may carry ``contrast``, what discriminators learn from (`learner.replay.contrast`). `action_dim` is that of a whole
+    action chunk; for critic and policy the chunk is one action.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Agent:
         self.critic = part("critics", recipe.critic.kind)
         self.policy = part("policies", recipe.policy.kind)
         self.improvement = part("improvement", recipe.improvement.kind)
+        self.learned_rewards = LearnedRewards(recipe, observation_spec)
         self.critic_optimiser = optax.adam(recipe.critic.learning_rate)
         self.policy_optimiser = optax.adam(recipe.policy.learning_rate)
         self.online_policy_optimiser = optax.adam(recipe.policy.online_learning_rate or recipe.policy.learning_rate)
@@ -118,6 +123,9 @@ class Agent:
             policy_average=jax.tree.map(jnp.copy, policy),
             log_temperature=log_temperature,
             novelty=rnd.init(novelty_key, features.shape[-1]) if self.recipe.data.rnd_coefficient > 0 else {},
+            discriminators=self.learned_rewards.init(
+                jax.random.fold_in(novelty_key, 1), statistics, {"encoder": encoder, "critic": critic}
+            ),
             critic_optimiser=self.critic_optimiser.init((encoder, critic)),
             policy_optimiser=self.policy_optimiser.init(policy),
             temperature_optimiser=self.temperature_optimiser.init(log_temperature),
@@ -130,7 +138,9 @@ class Agent:
     def begin_practice(self, state: AgentState) -> AgentState:
         """The switch from prior data to practice: the update counter that schedules read begins anew, and optimiser state unless
         the recipe keeps it. Parameters stay."""
-        state = dataclasses.replace(state, updates=jnp.zeros_like(state.updates))
+        prior = jax.tree.map(jnp.copy, {"encoder": state.encoder, "critic": state.critic})
+        discriminators = self.learned_rewards.begin_practice(state.discriminators, prior)
+        state = dataclasses.replace(state, updates=jnp.zeros_like(state.updates), discriminators=discriminators)
         if not self.recipe.data.reset_optimisers:
             return state
         return dataclasses.replace(
@@ -159,7 +169,11 @@ class Agent:
         """
         key, loss_key, novelty_key = jax.random.split(state.key, 3)
         direction_keys = jax.random.split(loss_key, len(self.directions))
-        reward, novelty = batch["reward"], state.novelty
+        only_acting = self.recipe.data.train_only_acting and stage == "online"
+        reward, terminal, novelty = batch["reward"], batch["terminal"], state.novelty
+        if self.learned_rewards and stage == "online":
+            reward, terminal = self.learned_rewards.relabel(state.discriminators, state.statistics, batch)
+            batch = batch | {"reward": reward}
         if self.recipe.data.rnd_coefficient > 0 and stage == "online":
             reward, novelty = self._with_bonus(state, batch, novelty_key)
 
@@ -172,7 +186,7 @@ class Agent:
                 z_next=z_next,
                 action=batch["action"],
                 reward=reward,
-                terminal=batch["terminal"],
+                terminal=terminal,
                 discount=batch["discount"],
                 monte_carlo_return=batch["monte_carlo_return"],
                 demonstration=batch["demonstration"],
@@ -191,6 +205,8 @@ class Agent:
                 (batch.get("candidates"), batch.get("next_candidates")),
                 direction_keys,
             )
+            if only_acting:
+                losses = losses * batch["trained"]
             return losses.sum(), metrics
 
         trained = (state.encoder, state.critic, state.policy, state.log_temperature)
@@ -208,11 +224,17 @@ class Agent:
             log_temperature, temperature_optimiser = _apply(
                 self.temperature_optimiser, gradients[3], temperature_optimiser, log_temperature
             )
+        target = _towards(state.target_critic, critic, self.recipe.critic.tau)
+        if only_acting:
+            before = (state.critic, state.target_critic, state.policy, state.policy_average, state.log_temperature)
+            critic, target, policy, average, log_temperature = _only(
+                batch["trained"], (critic, target, policy, average, log_temperature), before
+            )
         state = dataclasses.replace(
             state,
             encoder=encoder,
             critic=critic,
-            target_critic=_towards(state.target_critic, critic, self.recipe.critic.tau),
+            target_critic=target,
             policy=policy,
             policy_average=average,
             log_temperature=log_temperature,
@@ -340,13 +362,37 @@ class Agent:
 
         def block(state: AgentState, batches: Batch) -> tuple[AgentState, Metrics]:
             length = batches["reward"].shape[0]
+            batches, contrast = {name: leaf for name, leaf in batches.items() if name != "contrast"}, batches.get("contrast")
             if every == 1:
-                return scan(partial(self.update, stage=stage), state, batches)
-            if length % every:
+                state, metrics = scan(partial(self.update, stage=stage), state, batches)
+            elif length % every:
                 raise ValueError(f"a block of {length} updates is not made of whole turns of improvement.every, {every}")
-            return scan(thinned, state, jax.tree.map(lambda x: x.reshape(length // every, every, *x.shape[1:]), batches))
+            else:
+                turns = jax.tree.map(lambda x: x.reshape(length // every, every, *x.shape[1:]), batches)
+                state, metrics = scan(thinned, state, turns)
+            if self.learned_rewards and stage == "online" and contrast:
+                state, losses = self._discriminate(state, contrast, length)
+                metrics |= {"reward/discriminator_loss": jnp.stack([losses.get(d, jnp.zeros(())) for d in self.directions])}
+            return state, metrics
 
         return jax.jit(block, donate_argnums=0)
+
+    def _discriminate(self, state: AgentState, contrast: Batch, length: int) -> tuple[AgentState, Metrics]:
+        """The state after the discriminators' share of a block of `length` updates, and their losses by direction."""
+
+        def value(prior: Params, observation: Batch, action: jax.Array) -> jax.Array:
+            critic = jax.tree.map(lambda leaf: leaf[0], prior["critic"])
+            if self.instructions is not None:
+                told = jnp.broadcast_to(jnp.asarray(self.instructions[0]), (len(action), self.recipe.encoder.instruction_dim))
+                observation = observation | {"instruction": told}
+            features = self.encode(prior["encoder"], state.statistics, observation)
+            return self.critic.values(self.recipe, critic, features, action).mean(0)
+
+        key, step_key = jax.random.split(state.key)
+        discriminators, losses = self.learned_rewards.learn(
+            state.discriminators, state.statistics, contrast, value, state.updates, length, step_key
+        )
+        return dataclasses.replace(state, discriminators=discriminators, key=key), losses
 
     # --- acting ---------------------------------------------------------------------------------------------------
 
@@ -407,6 +453,11 @@ def _map_directions(function: Callable[..., Any], *arguments: Any) -> Any:
         return jax.vmap(function)(*arguments)
     only = jax.tree.map(lambda leaf: leaf[0], arguments)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], function(*only))
+
+
+def _only(trained: jax.Array, after: Params, before: Params) -> Params:
+    """`after` for directions whose entry in `trained` ``(D,)`` is 1, `before` for the others; leaves ``(D, …)``."""
+    return jax.tree.map(lambda a, b: jnp.where(trained.reshape(-1, *(1 for _ in a.shape[1:])) > 0, a, b), after, before)
 
 
 def _towards(slow: Params, fast: Params, rate: float) -> Params:

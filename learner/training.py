@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from etude.config import RunConfig
+from etude.config import ConfigError, RunConfig
 from etude.episodes.store import Appended, EpisodeStore, StoreError
 from etude.metrics import MetricsWriter
 from etude.policy_file import save_policy
@@ -77,6 +77,11 @@ class Learner:
         observation_spec: ObservationSpec,
         action_spec: ActionSpec,
     ) -> None:
+        if config.recipe.reset.kind == "vaprl":
+            raise ConfigError(
+                "recipe.reset.kind vaprl chooses goals with the learner's critic, and no topic carries them to the actor: use "
+                "`etude benchmark earl --method vaprl`, or another reset"
+            )
         self.config, self.folder = config, folder
         self.run_id = folder.root.name
         self.learner_id = uuid.uuid4().hex

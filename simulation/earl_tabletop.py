@@ -23,7 +23,7 @@ Point = tuple[float, float]
 STEP = 0.2
 """Displacement of an action of 1, in units of the table."""
 BOUND = 2.8
-"""Gripper and mug stay within ± this; PAINT's variant without walls has 3.8."""
+"""Gripper and mug stay within ± this; the table ends here in PAINT's variant without walls, whose bound is 3.8."""
 GRASP_DISTANCE = 0.4
 SUCCESS_DISTANCE = 0.2
 HOME: Point = (0.0, 0.0)
@@ -52,10 +52,12 @@ class Scene(NamedTuple):
 def advance(scene: Scene, action: np.ndarray, bound: float = BOUND) -> Scene:
     """The scene one control step after `action`, (dx, dy, grip) each in [-1, 1] (clipped beyond).
 
-    A grip above 0 holds a mug that is nearer than `GRASP_DISTANCE` before the move; a held mug moves with the gripper.
+    A grip above 0 holds a mug that is nearer than `GRASP_DISTANCE` before the move; a held mug moves with the gripper. A mug that
+    is `stuck` is not to be had any more.
     """
     dx, dy, grip = (STEP * min(max(float(value), -1.0), 1.0) for value in action)
-    held = grip > 0 and (scene.held or math.dist(scene.gripper, scene.mug) < GRASP_DISTANCE)
+    near = math.dist(scene.gripper, scene.mug) < GRASP_DISTANCE and not stuck(scene)
+    held = grip > 0 and (scene.held or near)
     gripper = _clip(scene.gripper, dx, dy, bound)
     mug = scene.mug
     if held:
@@ -63,9 +65,31 @@ def advance(scene: Scene, action: np.ndarray, bound: float = BOUND) -> Scene:
     return Scene(gripper, mug, held)
 
 
+def stuck(scene: Scene) -> bool:
+    """True when the mug was let go beyond the edge of the table: only a person gets it back (PAINT, Xie et al. 2022)."""
+    return not scene.held and max(map(abs, scene.mug)) > BOUND
+
+
 def reached(scene: Scene, goal: Point) -> bool:
     """True when the mug is at `goal` and the gripper at `HOME`: the four coordinates together within `SUCCESS_DISTANCE`."""
     return math.dist((*scene.gripper, *scene.mug), (*HOME, *goal)) <= SUCCESS_DISTANCE
+
+
+def goal_vector(goal: Point) -> np.ndarray:
+    """What the observation shows ``(6,)`` when the mug belongs at `goal`: the state to be reached, the gripper at `HOME`."""
+    return np.array((*HOME, *goal, -1.0, -1.0), np.float32)
+
+
+def with_goal_vector(observations: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Observations ``(..., 12)`` that show the goal ``(6,)``, everything else as it is."""
+    shown = np.array(observations, np.float32)
+    shown[..., 6:] = goal
+    return shown
+
+
+def reaches(observations: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Whether gripper and mug of observations ``(..., 12)`` are where the goal ``(6,)`` wants them: `reached` on arrays."""
+    return np.linalg.norm(observations[..., :4] - goal[:4], axis=-1) <= SUCCESS_DISTANCE
 
 
 def expert(scene: Scene, goal: Point) -> np.ndarray:
@@ -84,32 +108,52 @@ class EarlTabletop(gymnasium.Env):
     same layout. Action, float32 ``(3,)``: dx, dy, grip.
 
     There are two directions: ``forward`` takes the mug to one of `GOALS`, ``backward`` takes it back to `START`. `info` has
-    ``success`` (of the goal that is shown, as rewarded), ``success_forward`` and ``success_backward``.
+    ``success`` (of the goal that is shown, as rewarded), ``success_forward`` and ``success_backward``, and ``stuck``.
 
     Args:
         render_mode: ``rgb_array`` or None.
-        bound: half the side of the table.
+        bound: half the side of what gripper and mug can reach; beyond `BOUND` there is no table (PAINT's variant without walls).
         image_size: side of the picture in pixels.
+        backward_shows: ``start``: backward attempts show `START` as their goal (forward-backward RL). ``next_goal``: they show
+            the goal of the forward attempt that follows (MEDAL's release).
+        goal_change_steps: the forward goal changes after so many steps and at no other time (the benchmark's continuing setting);
+            None: with every forward attempt.
+
+    Raises:
+        ValueError: a mode of rendering or of showing goals that there is not.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
 
-    def __init__(self, render_mode: str | None = None, bound: float = BOUND, image_size: int = 480) -> None:
+    def __init__(
+        self,
+        render_mode: str | None = None,
+        bound: float = BOUND,
+        image_size: int = 480,
+        backward_shows: str = "start",
+        goal_change_steps: int | None = None,
+    ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is {render_mode!r}, expected 'rgb_array' or None")
+        if backward_shows not in ("start", "next_goal"):
+            raise ValueError(f"backward_shows is {backward_shows!r}, expected 'start' or 'next_goal'")
         self.render_mode = render_mode
         self.bound = bound
+        self.backward_shows = backward_shows
+        self.goal_change_steps = goal_change_steps
+        self._steps_with_goal = 0
         self.observation_space = gymnasium.spaces.Box(-bound, bound, (12,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
         self.scene = Scene()
         self.phase = "forward"
         self.goal = GOALS[0]  # of the forward direction, also while the other one is shown
+        self._practised_state: np.ndarray | None = None
         self._picture = _Picture(bound, image_size)
 
     @property
     def shown_goal(self) -> Point:
         """Where the mug belongs in the direction that is practised: what the observation says and the reward counts."""
-        return self.goal if self.phase == "forward" else START
+        return self.goal if self.phase == "forward" or self.backward_shows == "next_goal" else START
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode: gripper at `HOME`, mug at `START`, a random goal.
@@ -124,10 +168,12 @@ class EarlTabletop(gymnasium.Env):
         super().reset(seed=seed)
         chosen = dict(options or {})
         self.phase = _known_phase(chosen.get("phase", "forward"))
+        self._practised_state = None
         index = int(chosen.get("goal", self.np_random.integers(len(GOALS))))
         if not 0 <= index < len(GOALS):
             raise ValueError(f"goal is {index}, expected 0 to {len(GOALS) - 1}")
         self.goal = GOALS[index]
+        self._steps_with_goal = 0
         self.scene = Scene(mug=START if self.phase == "forward" else self.goal)
         if chosen.get("wide_start", False):
             gripper_x, gripper_y, mug_x, mug_y = self.np_random.uniform(-self.bound, self.bound, 4).tolist()
@@ -135,19 +181,34 @@ class EarlTabletop(gymnasium.Env):
         return self._observe(), self._info()
 
     def begin_phase(self, phase: str, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
-        """Change the direction without a reset: forward draws a new goal, backward shows `START` as the goal.
+        """Change the direction without a reset: forward draws a new goal, backward shows `START` as the goal (but see the class).
 
         Returns observation and info of the scene, in which nothing moves.
         """
-        self.phase = _known_phase(phase)
-        if phase == "forward":
+        before, self.phase = self.phase, _known_phase(phase)
+        self._practised_state = None
+        # a goal that was shown ahead stays
+        draws = phase == "backward" if self.backward_shows == "next_goal" and before != phase else phase == "forward"
+        if draws and self.goal_change_steps is None:
             self.goal = GOALS[int(rng.integers(len(GOALS)))]
+        return self._observe(), self._info()
+
+    def show_state(self, goal: np.ndarray | None) -> tuple[np.ndarray, dict[str, Any]]:
+        """The state ``(6,)`` is what is to be reached, and both directions succeed there (VaPRL); None: the task's goal again.
+
+        Returns observation and info of the scene, in which nothing moves.
+        """
+        self._practised_state = goal
         return self._observe(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One control step. Never terminates and never truncates by itself (the registered time limit does)."""
         self.scene = advance(self.scene, action, self.bound)
         info = self._info()
+        self._steps_with_goal += 1
+        if self._steps_with_goal == self.goal_change_steps:
+            self.goal = GOALS[int(self.np_random.integers(len(GOALS)))]
+            self._steps_with_goal = 0
         return self._observe(), float(info["success"]), False, False, info
 
     def expert_action(self, phase: str, rng: np.random.Generator) -> np.ndarray:
@@ -160,12 +221,15 @@ class EarlTabletop(gymnasium.Env):
 
     def _observe(self) -> np.ndarray:
         held = (0.0, 0.0) if self.scene.held else (-1.0, -1.0)
-        return np.array((*self.scene.gripper, *self.scene.mug, *held, *HOME, *self.shown_goal, -1.0, -1.0), np.float32)
+        goal = goal_vector(self.shown_goal) if self._practised_state is None else self._practised_state
+        return np.array((*self.scene.gripper, *self.scene.mug, *held, *goal), np.float32)
 
     def _info(self) -> dict[str, Any]:
         forward, backward = reached(self.scene, self.goal), reached(self.scene, START)
+        if self._practised_state is not None:
+            forward = backward = bool(reaches(np.array((*self.scene.gripper, *self.scene.mug)), self._practised_state))
         success = forward if self.phase == "forward" else backward
-        return {"success": success, "success_forward": forward, "success_backward": backward}
+        return {"success": success, "success_forward": forward, "success_backward": backward, "stuck": stuck(self.scene)}
 
 
 def _known_phase(phase: str) -> str:

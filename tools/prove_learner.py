@@ -22,11 +22,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks import learner_report
+from benchmarks.earl import official_demonstrations
 from benchmarks.learner_report import Row
 from etude.config import REPOSITORY, RunConfig, load_run_config
 
 RESULTS = REPOSITORY / "docs" / "results"
-EARL_PLACES = (REPOSITORY / "data" / "earl_tabletop", REPOSITORY.parent / "shared" / "data" / "earl_tabletop")
 BENCH_PYTHON = REPOSITORY / ".venv-bench" / "bin" / "python"
 """Meta-World needs a MuJoCo of its own (tools/make_bench_env.sh)."""
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -215,18 +215,11 @@ def demonstrate(config: RunConfig, count: int, path: Path) -> str:
             if official is None:
                 record_demonstrations(config, robot, store, count, DEMONSTRATION_SEED)
                 return f"{count} of the scripted expert, noise {config.task.expert_noise:g}"
-            episodes = read_earl(official)
+            episodes = read_earl(official / "forward.npz")
             write_demonstrations(episodes, store, config.task.name, "forward", config.task.forward.instruction)
             return f"{len(episodes)} official ones of EARL"
     finally:
         robot.close()
-
-
-def official_demonstrations() -> Path | None:
-    """EARL's forward demonstrations of the tabletop, from $ETUDE_EARL_DEMONSTRATIONS or beside the repository; None without."""
-    given = os.environ.get("ETUDE_EARL_DEMONSTRATIONS")
-    folders = (Path(given),) if given else EARL_PLACES
-    return next((folder / "forward.npz" for folder in folders if (folder / "forward.npz").is_file()), None)
 
 
 # --- all runs ---------------------------------------------------------------------------------------------------------

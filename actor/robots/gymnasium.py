@@ -101,6 +101,19 @@ class GymnasiumRobot:
         self._reading = None
         return True
 
+    def show_state(self, goal: np.ndarray | None) -> None:
+        """A goal-conditioned environment shows this state as the one to be reached (VaPRL); with None the task's goal again.
+
+        Raises:
+            NotImplementedError: this environment has no method of this name.
+        """
+        change = getattr(self._env.unwrapped, "show_state", None)
+        if not callable(change):
+            raise NotImplementedError(f"environment {self._id!r} has no `show_state`: use another recipe.reset.kind than vaprl")
+        self._state, info = change(goal)
+        self._truth = _truth(info)
+        self._reading = None
+
     def hard_reset(self, phase: str, rng: np.random.Generator) -> None:
         if phase not in PHASES:
             raise ValueError(f"phase is {phase!r}, expected one of {PHASES}")

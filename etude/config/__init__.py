@@ -10,6 +10,7 @@ from etude.config.parts import DirectionConfig, RobotConfig, SafetyLimits, TaskC
 from etude.config.recipe import (
     CriticConfig,
     DataConfig,
+    DiscriminatorConfig,
     EncoderConfig,
     HelpConfig,
     ImprovementConfig,
@@ -27,6 +28,7 @@ __all__ = [
     "DashboardConfig",
     "DataConfig",
     "DirectionConfig",
+    "DiscriminatorConfig",
     "EncoderConfig",
     "EvaluationConfig",
     "HelpConfig",

@@ -111,8 +111,32 @@ class ImprovementConfig(Model):
     max_weight: float = Field(100.0, gt=0)
 
 
+class DiscriminatorConfig(Model):
+    """A reward learned while practising: a classifier of demonstrations against what the policy of one direction visits."""
+
+    form: Literal["minus_log_one_minus_d", "log_d"] = Field(
+        "minus_log_one_minus_d", description="-log(1 - D), never negative (MEDAL), or log D, never positive (VICE, MEDAL++)."
+    )
+    scale: float = Field(1.0, gt=0, description="Multiplies the reward; MEDAL has 10, for the task's reward too.")
+    hidden: tuple[int, ...] = Field((128,), description="Widths after the observation, or after the trunk of image features.")
+    trunk_features: int = Field(
+        50, gt=0, description="Image features of the discriminator's own encoder; unused without cameras."
+    )
+    spectral_norm: bool = Field(False, description="Keep the largest singular value of every layer at 1 (MEDAL++).")
+    learning_rate: float = Field(3e-4, gt=0)
+    rows: int = Field(400, ge=1, description="Positives in a batch, and as many negatives.")
+    period_updates: int = Field(10, ge=1, description="Updates of the agent between two of the discriminator.")
+    first_frames: int | None = Field(None, ge=1, description="Only the first frames of each demonstration are positives.")
+    last_frames: int | None = Field(None, ge=1, description="Only the last frames of each demonstration are positives (VICE).")
+
+
 class RewardConfig(Model):
-    kind: Literal["environment", "classifier", "intervention"] = "classifier"
+    kind: Literal["environment", "classifier", "intervention", "vice", "q_weighted"] = Field(
+        "classifier",
+        description="vice: the forward policy is drawn to the last frames of demonstrations; q_weighted: to states of the "
+        "demonstrations that are worth more than where it is (QWALE).",
+    )
+    discriminator: DiscriminatorConfig = Field(DiscriminatorConfig(), description="Of vice and q_weighted.")
     success: float = 1.0
     step: float = 0.0
     success_is_terminal: bool = True
@@ -121,11 +145,20 @@ class RewardConfig(Model):
 
 
 class ResetConfig(Model):
-    kind: Literal["human", "backward_policy", "instruction"] = Field(
+    kind: Literal["human", "backward_policy", "instruction", "medal", "vaprl", "none"] = Field(
         "backward_policy",
         description="backward_policy: a second policy with the backward task's own reward (FBRL). instruction: one policy is "
-        "told in words which of the two tasks to do (RoboFuME).",
+        "told in words which of the two tasks to do (RoboFuME). medal: a second policy that is drawn to states of the forward "
+        "demonstrations. vaprl: the same policy goes to a demonstrated state that it can start from. none: nobody undoes the "
+        "task.",
     )
+    discriminator: DiscriminatorConfig = Field(DiscriminatorConfig(), description="Of medal.")
+    value_threshold: float = Field(
+        0.2,
+        gt=0,
+        description="vaprl: a demonstrated state is one to begin from when its value is this share of reward.success.",
+    )
+    relabelled_goals: int = Field(4, ge=0, description="vaprl: other goals under which every attempt is learned from again.")
     wander_steps: int = Field(
         0,
         ge=0,
@@ -170,6 +203,9 @@ class DataConfig(Model):
     bootstrap_through_timeouts: bool = Field(
         True,
         description="false: for the critic the end of an attempt ends the task too (MEDAL), so failing is worth nothing.",
+    )
+    train_only_acting: bool = Field(
+        False, description="Only the direction that practised last is trained (MEDAL); the encoder with it."
     )
     reset_optimisers: bool = Field(True, description="Fresh optimiser state when practice begins.")
     success_share: float = Field(
@@ -216,13 +252,19 @@ class RecipeConfig(Model):
     @property
     def phases(self) -> tuple[str, ...]:
         """The phases that are practised, in the order of `PHASES`."""
-        return PHASES[:1] if self.reset.kind == "human" else PHASES
+        return PHASES if self.reset.kind in ("backward_policy", "medal", "instruction") else PHASES[:1]
 
     @property
     def directions(self) -> tuple[str, ...]:
         """Names of the sets of parameters (policy, critic): one per practised phase, or one for all of them, told by its
         instruction which to do."""
         return ("both",) if self.reset.kind == "instruction" else self.phases
+
+    @property
+    def learned_rewards(self) -> dict[str, DiscriminatorConfig]:
+        """Direction -> the discriminator that rewards it. There success neither ends an attempt nor the task."""
+        learned = {"forward": self.reward.discriminator} if self.reward.kind in ("vice", "q_weighted") else {}
+        return learned | ({"backward": self.reset.discriminator} if self.reset.kind == "medal" else {})
 
     @property
     def return_bounds(self) -> tuple[float, float]:
@@ -262,6 +304,8 @@ class RecipeConfig(Model):
             raise ValueError("critic.backup_entropy needs the entropy of a gaussian policy improved by gradient: set it to false")
         self._data_fits()
         self._external_policy_fits()
+        self._learned_rewards_fit()
+        self._curriculum_fits()
         if self.reset.kind == "instruction" and self.encoder.instruction == "none":
             raise ValueError(
                 "reset.kind 'instruction' has one policy for both phases, and encoder.instruction is 'none', so nothing tells it "
@@ -285,6 +329,10 @@ class RecipeConfig(Model):
             raise ValueError(
                 f"policy.chunk is {self.policy.chunk}, and reward.kind 'intervention' blames the action before a take-over: it "
                 "cuts the chunk, so the blame would fall on actions that were never executed. Set policy.chunk to 1"
+            )
+        if data.train_only_acting and self.reset.kind == "instruction":
+            raise ValueError(
+                "data.train_only_acting lets one of two policies rest, and reset.kind 'instruction' has one: set it to false"
             )
         if data.intervention_weights and data.demonstration_share == "proportional":
             raise ValueError(
@@ -330,4 +378,46 @@ class RecipeConfig(Model):
             raise ValueError(
                 "a policy server imitates all rows alike: set data.intervention_weights to false and data.distillation_share "
                 "to batch"
+            )
+
+    def _learned_rewards_fit(self) -> None:
+        """What a reward learned while practising excludes, refused with the reason."""
+        critic, learned = self.critic, self.learned_rewards
+        if learned and self.policy.chunk > 1:
+            raise ValueError(
+                f"policy.chunk is {self.policy.chunk}, and the {' and '.join(learned)} reward is of the single state that a step "
+                "led to, so the states within a chunk would not count: set policy.chunk to 1"
+            )
+        if learned and self.reset.kind == "instruction":
+            raise ValueError(
+                "reset.kind 'instruction' has one policy for both phases, and the forward reward is learned for a policy of its "
+                "own: use reset.kind backward_policy"
+            )
+        if learned and (critic.bound_targets or critic.head == "hl_gauss"):
+            raise ValueError(
+                f"the {' and '.join(learned)} reward is learned while practising, and critic.bound_targets and critic.head "
+                "'hl_gauss' need to know the range of returns: set bound_targets to false and head to scalar"
+            )
+        if not self.data.bootstrap_through_timeouts and any(config.form == "log_d" for config in learned.values()):
+            raise ValueError(
+                "a reward of form log_d is negative everywhere, and with data.bootstrap_through_timeouts false the end of "
+                "an attempt ends the losses, so that the policy would seek it: set bootstrap_through_timeouts to true, or "
+                "use minus_log_one_minus_d"
+            )
+        if learned and critic.kind == "cal_ql":
+            raise ValueError(
+                f"the {' and '.join(learned)} reward is learned while practising, and critic.kind cal_ql calibrates by the "
+                "returns of stored rewards: use td or cql"
+            )
+        if self.reward.kind == "q_weighted" and critic.kind == "none":
+            raise ValueError(
+                "reward.kind q_weighted weighs positives by a critic of prior data, and critic.kind is 'none': choose one"
+            )
+
+    def _curriculum_fits(self) -> None:
+        """What VaPRL's choice of states cannot ask, refused with the reason."""
+        if self.reset.kind == "vaprl" and (self.policy.kind == "external" or self.encoder.instruction != "none"):
+            raise ValueError(
+                "reset.kind vaprl asks policy and critic about demonstrated states under another goal, which have no candidates "
+                "and no instruction: use a policy that lives in the learner, with encoder.instruction none"
             )

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 
 from etude.config import EncoderConfig, RecipeConfig
-from etude.specs import IMAGE_PREFIX
+from etude.specs import IMAGE_PREFIX, PHASES
 from etude.text_embedding import embed
 from learner.replay.candidates import Candidates, Drawn
+from learner.replay.contrast import Contrast
 from learner.replay.ring import Ring
 
 
@@ -47,10 +48,14 @@ class BatchSampler:
         self.demonstrations, self.online = demonstrations, online
         self.candidates, self._lock = candidates, lock or nullcontext()
         self.rng = np.random.default_rng(seed)
-        self._directions, self._encoder = len(recipe.directions), recipe.encoder
+        self._directions, self._encoder = recipe.directions, recipe.encoder
+        self._contrast = Contrast(recipe.learned_rewards, demonstrations, online, self.rng)
 
     def sample(self, updates: int, demonstrations_only: bool = False) -> dict[str, Any]:
-        """Batches for `updates` updates; ``config.batch_size`` rows per update, shared equally by the phases."""
+        """Batches for `updates` updates; ``config.batch_size`` rows per update, shared equally by the phases.
+
+        ``contrast`` is for the discriminators, once for all updates (`learner.replay.contrast`; empty without any).
+        """
         batch = self._by_phase(updates)
         drawn: list[Drawn] = []
         with self._lock:
@@ -58,20 +63,34 @@ class BatchSampler:
                 for p, phase in enumerate(self.phases):
                     self._fill(batch, (k, p), phase, batch["reward"].shape[-1], demonstrations_only, drawn)
             plan = self.candidates.plan(drawn) if self.candidates else None
+            beside = self._beside_rows(updates)
         if self.candidates and plan:
             self.candidates.fill(batch, plan)
-        return self._by_direction(batch)
+        return self._by_direction(batch) | beside
 
     def example(self, updates: int) -> dict[str, Any]:
         """An unfilled batch: the shapes and dtypes that `sample` returns, to compile against."""
-        return self._by_direction(self._by_phase(updates))
+        with self._lock:
+            beside = self._beside_rows(updates)
+        return self._by_direction(self._by_phase(updates)) | beside
+
+    def _beside_rows(self, updates: int) -> dict[str, Any]:
+        """``contrast``, and where only the acting direction is trained ``trained`` ``(K, D)``, 1 for the one that acted last."""
+        contrast = self._contrast.sample()
+        for side in (rows[side] for rows in contrast.values() for side in ("positive", "negative")):
+            side |= {name: self._shifted(images) for name, images in side.items() if name.startswith(IMAGE_PREFIX)}
+        if not self.config.train_only_acting:
+            return {"contrast": contrast}
+        newest = PHASES[self.online.row_phase[self.online.cursor - 1]] if self.online.steps else None
+        trained = np.array([newest in (None, direction) for direction in self._directions], np.float32)
+        return {"contrast": contrast, "trained": np.tile(trained, (updates, 1))}
 
     def _by_direction(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Leaves ``(K, P, R, …)`` of P phases as ``(K, D, P / D · R, …)``."""
         return {
             name: self._by_direction(leaf)
             if isinstance(leaf, dict)
-            else leaf.reshape(leaf.shape[0], self._directions, -1, *leaf.shape[3:])
+            else leaf.reshape(leaf.shape[0], len(self._directions), -1, *leaf.shape[3:])
             for name, leaf in batch.items()
         }
 
@@ -153,6 +172,13 @@ class BatchSampler:
             shifts = self.rng.integers(0, 2 * pad + 1, size=(len(rows), 2))
             for i, row in enumerate(rows):
                 shift_into(target[i], source[row], pad, int(shifts[i, 0]), int(shifts[i, 1]))
+
+    def _shifted(self, images: np.ndarray) -> np.ndarray:
+        """A copy of images ``(n, h, w, 3)``, each randomly shifted."""
+        pad, out = self.config.random_shift_px, np.empty_like(images)
+        for i, (dy, dx) in enumerate(self.rng.integers(0, 2 * pad + 1, size=(len(images), 2))):
+            shift_into(out[i], images[i], pad, int(dy), int(dx))
+        return out
 
 
 def embeddings(encoder: EncoderConfig, ring: Ring, rows: np.ndarray) -> np.ndarray:

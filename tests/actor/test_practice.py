@@ -30,7 +30,7 @@ EVENTS = st.one_of(
     st.builds(p.AskHelp, st.just("why")),
 )
 HISTORIES = st.lists(EVENTS, max_size=40)
-STARTS = st.builds(p.PracticeState, reset=st.sampled_from(["human", "backward_policy", "instruction"]))
+STARTS = st.builds(p.PracticeState, reset=st.sampled_from(["human", "backward_policy", "instruction", "medal", "none"]))
 
 
 def run(events, state=None):
@@ -48,6 +48,12 @@ def test_any_history_leaves_a_valid_state(state, events):
     assert state.practising == (state.mode.value in ("forward", "backward"))
     assert not (state.stopped and (state.evaluating or state.takeover))
     assert not state.help_open or state.active
+
+
+def test_without_resets_one_attempt_follows_another_until_only_a_person_can_help():
+    state = run([p.Start(), p.SegmentEnded(True), p.SegmentEnded(False)], p.PracticeState(reset="none"))
+    assert state.practising and state.phase == "forward"
+    assert run([p.AlreadyMet()], state).mode is Mode.AWAITING_HELP
 
 
 @given(STARTS, HISTORIES)

@@ -10,7 +10,20 @@ import numpy as np
 import pytest
 
 from etude.config import REPOSITORY
-from simulation.earl_tabletop import GOALS, HOME, START, EarlTabletop, Scene, advance, expert, reached
+from simulation.earl_tabletop import (
+    GOALS,
+    HOME,
+    START,
+    EarlTabletop,
+    Scene,
+    advance,
+    expert,
+    goal_vector,
+    reached,
+    reaches,
+    stuck,
+    with_goal_vector,
+)
 
 ID = "simulation.earl_tabletop:EarlTabletop-v0"
 PLACES = (REPOSITORY / "data" / "earl_tabletop", REPOSITORY.parent / "shared" / "data" / "earl_tabletop")
@@ -104,10 +117,10 @@ def test_each_direction_starts_where_the_other_one_ends():
     environment = EarlTabletop()
     observation, info = environment.reset(seed=0, options={"goal": 1})
     np.testing.assert_array_equal(observation, np.float32([0, 0, *START, -1, -1, 0, 0, *GOALS[1], -1, -1]))
-    assert info == {"success": False, "success_forward": False, "success_backward": True}
+    assert info == {"success": False, "success_forward": False, "success_backward": True, "stuck": False}
     observation, info = environment.reset(seed=0, options={"goal": 1, "phase": "backward"})
     np.testing.assert_array_equal(observation, np.float32([0, 0, *GOALS[1], -1, -1, 0, 0, *START, -1, -1]))
-    assert info == {"success": False, "success_forward": True, "success_backward": False}
+    assert info == {"success": False, "success_forward": True, "success_backward": False, "stuck": False}
 
 
 def test_a_new_phase_moves_nothing_and_shows_its_goal():
@@ -182,3 +195,68 @@ def test_pictures_show_the_mug_and_the_goal():
     changed = np.argwhere(np.abs(environment.render().astype(int) - at_start).max(axis=2) > 40)
     assert (changed[:, 1] > 100).all() and changed[:, 0].min() < 30  # right edge, from the middle to the top
     assert gymnasium.make(ID).render_mode is None
+
+
+def test_without_walls_a_mug_that_is_let_go_beyond_the_edge_is_lost():
+    scene = Scene((3.0, 0.0), (3.0, 0.0), held=True)
+    carried = advance(scene, np.array([0.0, 0.0, 1.0]), bound=3.8)
+    assert carried.held and not stuck(carried)
+    dropped = advance(carried, np.array([0.0, 0.0, -1.0]), bound=3.8)
+    assert stuck(dropped) and not advance(dropped, np.array([0.0, 0.0, 1.0]), bound=3.8).held
+    on_the_table = Scene((2.7, 0.0), (2.7, 0.0))
+    assert not stuck(on_the_table) and advance(on_the_table, np.array([0.0, 0.0, 1.0]), bound=3.8).held
+    environment = EarlTabletop(bound=3.8)
+    environment.reset(seed=0)
+    environment.scene = dropped
+    assert environment.step(np.array([0.0, 0.0, 1.0]))[-1]["stuck"]
+
+
+def test_the_next_goal_can_be_shown_while_going_back():
+    environment, rng = EarlTabletop(backward_shows="next_goal"), np.random.default_rng(0)
+    environment.reset(seed=0)
+    announced = set()
+    for _ in range(20):
+        backward, info = environment.begin_phase("backward", rng)
+        forward, _ = environment.begin_phase("forward", rng)
+        np.testing.assert_array_equal(backward, forward)
+        assert tuple(backward[8:10]) in GOALS and info["success_backward"]  # the mug is where it started
+        announced.add(tuple(backward[8:10]))
+    assert announced == set(GOALS)
+    with pytest.raises(ValueError, match="backward_shows is 'home'"):
+        EarlTabletop(backward_shows="home")
+
+
+def test_in_the_continuing_setting_only_time_changes_the_goal():
+    environment, rng = EarlTabletop(goal_change_steps=5), np.random.default_rng(0)
+    environment.reset(seed=0)
+    goals = []
+    for _ in range(40):
+        for phase in ("backward", "forward"):
+            environment.begin_phase(phase, rng)
+        goals.append(environment.goal)
+        environment.step(np.zeros(3))
+    changes = [i for i in range(1, 40) if goals[i] != goals[i - 1]]
+    assert changes and all(i % 5 == 0 for i in changes)
+
+
+def test_a_state_can_be_the_goal_until_the_next_phase():
+    environment, rng = EarlTabletop(), np.random.default_rng(0)
+    before, _ = environment.reset(seed=0)
+    observation, info = environment.show_state(before[:6])
+    np.testing.assert_array_equal(observation[6:], before[:6])
+    assert info["success"] and info["success_forward"]
+    after, info = environment.show_state(None)
+    np.testing.assert_array_equal(after, before)
+    assert not info["success"]
+    environment.show_state(before[:6])
+    assert tuple(environment.begin_phase("forward", rng)[0][8:10]) in GOALS
+
+
+def test_goals_on_arrays_agree_with_those_of_scenes():
+    rng = np.random.default_rng(0)
+    goal = GOALS[2]
+    near = np.array((*HOME, *goal, -1, -1, *([0.0] * 6)), np.float32) + rng.normal(0, 0.1, (200, 12)).astype(np.float32)
+    shown = with_goal_vector(near, goal_vector(goal))
+    assert (shown[:, 6:] == goal_vector(goal)).all() and (shown[:, :6] == near[:, :6]).all()
+    expected = [reached(Scene((x[0], x[1]), (x[2], x[3])), goal) for x in near.tolist()]
+    assert reaches(shown, goal_vector(goal)).tolist() == expected and 20 < sum(expected) < 180

@@ -1,0 +1,1 @@
+"""Rewards that are learned while practising: classifiers of demonstrations against what a policy visits."""

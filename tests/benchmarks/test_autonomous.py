@@ -1,0 +1,139 @@
+"""Practice without resets and EARL's protocols: phases, goals, what counts as an intervention, and the sums over seeds."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import earl, in_process
+from benchmarks.autonomous import Budget, practise
+from etude.config import REPOSITORY, ConfigError
+from etude.specs import PHASES
+
+spec = importlib.util.spec_from_file_location("prove_autonomy", REPOSITORY / "tools" / "prove_autonomy.py")
+assert spec and spec.loader
+proof = importlib.util.module_from_spec(spec)
+sys.modules["prove_autonomy"] = proof
+spec.loader.exec_module(proof)
+
+TINY = (
+    "recipe.critic.hidden=[8]",
+    "recipe.policy.hidden=[8]",
+    "recipe.data.batch_size=16",
+    "recipe.data.utd=0.1",
+    "recipe.data.pretrain_bc_steps=0",
+    "recipe.data.min_online_steps=0",
+    "task.forward.max_steps=20",
+    "task.backward.max_steps=20",
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compile_quickly():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def test_a_phase_whose_goal_is_met_already_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(in_process.Actor, "act", lambda *_: np.zeros(3, np.float32))  # the mug stays where backward wants it
+    outcome = run(tmp_path, "etude", 60)
+    assert [phase for _, phase, _ in outcome.practice] == ["forward"] * 3
+
+
+@pytest.fixture(autouse=True)
+def _scripted_demonstrations(monkeypatch):
+    monkeypatch.setattr(earl, "official_demonstrations", lambda: None)
+    monkeypatch.setattr(earl, "DEMONSTRATIONS", 2)
+
+
+def run(tmp_path, method: str, steps: int, *overrides: str, episodes: int = 0):
+    config = earl.configuration(method, 0, overrides=[*TINY, *overrides])
+    # a scripted demonstration takes longer than a tiny attempt
+    generous = earl.configuration(method, 0, overrides=["task.expert_noise=0.1"])
+    earl.demonstrate(generous, tmp_path / "demonstrations")
+    return practise(config, tmp_path / "demonstrations", Budget(steps, steps, episodes, 20), lambda _: None)
+
+
+def test_directions_alternate_and_only_the_horizon_resets(tmp_path, monkeypatch):
+    monkeypatch.setattr(in_process.Actor, "act", lambda *_: np.array([0.0, 1.0, -1.0], np.float32))  # away from every goal
+    outcome = run(tmp_path, "etude", 200, "robot.environment_options.max_episode_steps=100", episodes=1)
+    phases = [phase for _, phase, _ in outcome.practice]
+    assert phases == [*PHASES, *PHASES, "forward"] * 2
+    assert outcome.steps == 200 and outcome.interventions == 2  # the first one, and after 100 steps
+    assert outcome.updates["online"] == 20
+    assert outcome.curve == [(0, 0.0), (200, 0.0)] and outcome.reward == 0
+
+
+@pytest.mark.parametrize("method", ["naive", "medal", "vaprl"])
+def test_every_kind_of_reset_practises(tmp_path, method):
+    outcome = run(tmp_path, method, 60, "recipe.data.replay_capacity_steps=5000")
+    expected = PHASES if method == "medal" else PHASES[:1]
+    assert {phase for _, phase, _ in outcome.practice} == set(expected)
+    assert outcome.interventions == 1 and all(np.isfinite(value) for value in outcome.metrics.values())
+
+
+def test_the_methods_are_possible_in_both_protocols():
+    for method in earl.METHODS:
+        deployed, continuing = (earl.configuration(method, 3, flag) for flag in (False, True))
+        assert deployed.seed == 3 and deployed.robot.environment_options["max_episode_steps"] == 200_000
+        assert continuing.robot.environment_options["goal_change_steps"] == 400
+    with pytest.raises(ConfigError, match="no method 'medla'"):
+        earl.configuration("medla", 0)
+
+
+def test_the_last_ten_evaluations_of_practice_count():
+    assert earl.last_mean([(0, 0.0), *((10 * i, 0.5) for i in range(1, 6)), *((10 * i, 1.0) for i in range(6, 16))]) == 1.0
+    assert earl.last_mean([(0, 1.0), (10, 0.5)]) == 0.5
+
+
+def test_the_error_is_that_of_the_mean():
+    mean, error = earl.mean_and_error([0.2, 0.4, 0.9])
+    assert mean == pytest.approx(0.5) and error == pytest.approx(np.std([0.2, 0.4, 0.9], ddof=1) / np.sqrt(3))
+    assert earl.mean_and_error([0.7]) == (0.7, 0.0)
+
+
+def row(method: str, seed: int, score: float, **changes) -> dict:
+    return {
+        "method": method,
+        "protocol": "deployed",
+        "seed": seed,
+        "steps": 200_000,
+        "interventions": 2,
+        "last_10": score,
+        "reward_per_step": 0.01,
+        "curve": [(0, 0.0), (10_000, score)],
+        "minutes": 5.0,
+    } | changes
+
+
+def test_the_requirement_wants_every_seed():
+    good = [row("etude", seed, 0.97) for seed in (0, 1)]
+    assert proof.verdict(good, [0, 1])[0] is True
+    assert proof.verdict(good, [0, 1, 2])[0] is None
+    assert proof.verdict([*good, row("etude", 2, 0.94)], [0, 1, 2])[0] is False
+    assert proof.verdict([*good, row("etude", 2, 0.97, interventions=4)], [0, 1, 2])[0] is False
+    assert proof.verdict([*good, row("etude", 2, 0.97, steps=300_000)], [0, 1, 2])[0] is False
+
+
+def test_results_are_recorded_beside_the_published_ones_and_not_repeated(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(proof, "RESULTS", tmp_path)
+    started = []
+
+    def run_all(runs, jobs):
+        for run in runs:
+            started.append(run.key)
+            yield run, row(run.method, run.seed, 1.0)
+
+    monkeypatch.setattr(proof, "run_all", run_all)
+    assert proof.main(["--only", "fbrl", "etude", "--seeds", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert "| fbrl | deployed | 200,000 | 1.000 (0.000) | 0: 1.000 | 0.940 |" in shown and "pass: etude" in shown
+    assert (tmp_path / "proof-autonomy.png").is_file() and len(json.loads(proof.results_file().read_text())) == 2
+    proof.main(["--only", "etude", "--seeds", "0", "1", "--steps", "200000", "--resume"])
+    assert started == [("fbrl", 0), ("etude", 0), ("etude", 1)]

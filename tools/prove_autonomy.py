@@ -1,0 +1,157 @@
+"""The slow proof behind `make proof-autonomy`: EARL's tabletop without resets, method by method, beside the published numbers.
+
+Every (method, seed) is a process of its own that runs `etude benchmark earl`. Its result goes to docs/results/proof-autonomy.json
+when it ends; `--resume` does not repeat what is there. Exit status 1 when the requirement on our recipe is missed or a run fails.
+
+    python tools/prove_autonomy.py --only etude --seeds 0 1 2
+    python tools/prove_autonomy.py --only medal --steps 1000000 --jobs 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.earl import METHODS, Row, plot, table
+from etude.config import REPOSITORY
+
+RESULTS = REPOSITORY / "docs" / "results"
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+OURS, REQUIRED, WITHIN_STEPS, STEPS_PER_RESET = "etude", 0.95, 250_000, 200_000
+"""Required of our recipe in every seed: the mean of the last 10 evaluations, within so many steps, with so few resets."""
+STEPS = {"etude": 200_000, "naive": 250_000, "fbrl": 250_000, "vaprl": 250_000, "medal": 250_000}
+"""Practice of each method when nothing else is asked; the published runs have 2.5 million."""
+
+
+@dataclass(frozen=True)
+class Run:
+    method: str
+    seed: int
+    steps: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.method, self.seed
+
+
+def results_file() -> Path:
+    return RESULTS / "proof-autonomy.json"
+
+
+def recorded() -> list[Row]:
+    """What earlier calls recorded."""
+    return json.loads(results_file().read_text(encoding="utf-8")) if results_file().is_file() else []
+
+
+def record(rows: Sequence[Row]) -> None:
+    """Write the results and the plot; the file is replaced whole, so that an interrupted proof leaves a good one."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    aside = results_file().with_suffix(".writing")
+    aside.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
+    aside.replace(results_file())
+    plot(rows, RESULTS / "proof-autonomy.png")
+
+
+def merge(old: Sequence[Row], new: Row) -> list[Row]:
+    """`old` with `new` added or put in place of the same run, in the order of the methods."""
+    rows = {(row["method"], row["seed"]): row for row in [*old, new]}
+    order = list(METHODS)
+    return [rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))]
+
+
+def verdict(rows: Sequence[Row], seeds: Sequence[int]) -> tuple[bool | None, str]:
+    """Whether our recipe keeps the requirement in every seed of `seeds` (None: not all were run), and a line that says so."""
+    mine = {row["seed"]: row for row in rows if row["method"] == OURS}
+    missing = [seed for seed in seeds if seed not in mine]
+    measured = ", ".join(
+        f"seed {seed}: {mine[seed]['last_10']:.3f} in {mine[seed]['steps']:,} steps, {mine[seed]['interventions'] - 1} resets"
+        for seed in seeds
+        if seed in mine
+    )
+    if missing:
+        return None, f"not run: {OURS} seeds {missing}" + (f"; {measured}" if measured else "")
+    passed = all(
+        mine[seed]["last_10"] >= REQUIRED
+        and mine[seed]["steps"] <= WITHIN_STEPS
+        and mine[seed]["interventions"] - 1 <= mine[seed]["steps"] / STEPS_PER_RESET
+        for seed in seeds
+    )
+    required = f"at least {REQUIRED} within {WITHIN_STEPS:,} steps, at most 1 reset per {STEPS_PER_RESET:,}"
+    return passed, f"{'pass' if passed else 'FAIL'}: {OURS}, {required} — {measured}"
+
+
+def run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Row | None]]:
+    """Every run in a process of its own, `jobs` at a time; yields each with its row, or None when it failed."""
+    waiting, working = list(runs), dict[subprocess.Popen, tuple[Run, Path]]()
+    with tempfile.TemporaryDirectory(prefix="etude-proof-") as folder:
+        try:
+            while waiting or working:
+                while waiting and len(working) < jobs:
+                    run = waiting.pop(0)
+                    out = Path(folder) / f"{run.method}-{run.seed}.json"
+                    working[start(run, out)] = (run, out)
+                time.sleep(0.2)
+                for process in [p for p in working if p.poll() is not None]:
+                    run, out = working.pop(process)
+                    good = process.returncode == 0 and out.is_file()
+                    yield run, json.loads(out.read_text(encoding="utf-8"))[0] if good else None
+        finally:
+            for process in working:
+                process.terminate()
+            for process in working:
+                process.wait()
+
+
+def start(run: Run, out: Path) -> subprocess.Popen:
+    """The benchmark's own command with one thread. Without asynchronous dispatch an action is computed where it is asked for,
+    which is several times faster than waking another thread for it."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": flags,
+        "JAX_PLATFORMS": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
+    }
+    words = ["benchmark", "earl", "--method", run.method, "--seeds", str(run.seed), "--steps", str(run.steps), "--out", str(out)]
+    return subprocess.Popen([sys.executable, "-m", "etude.cli", *words], env=environment, cwd=REPOSITORY)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="EARL's tabletop without resets, beside the published numbers.")
+    parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS), help="methods (default: all)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, help=f"environment steps of every run (default: {STEPS})")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, one core each (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="do not repeat runs that are recorded in docs/results")
+    arguments = parser.parse_args(argv)
+    rows = recorded()
+    done = {(row["method"], row["seed"]) for row in rows if row["steps"] >= (arguments.steps or STEPS[row["method"]])}
+    wanted = [Run(method, seed, arguments.steps or STEPS[method]) for seed in arguments.seeds for method in arguments.only]
+    failed = []
+    try:
+        for run, row in run_all([run for run in wanted if not (arguments.resume and run.key in done)], max(1, arguments.jobs)):
+            if row is None:
+                failed.append(run)
+                print(f"{run.method} seed {run.seed} failed; its messages are above", flush=True)
+                continue
+            rows = merge(rows, row)
+            record(rows)
+            print("\n" + table(rows) + "\n", flush=True)
+    except KeyboardInterrupt:
+        return 130
+    passed, line = verdict(rows, arguments.seeds) if OURS in arguments.only else (None, "")
+    print(f"{table(rows)}\n\n{line}", flush=True)
+    return int(passed is False or bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

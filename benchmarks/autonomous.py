@@ -107,9 +107,9 @@ class _Run:
         self.at_task = True
         if recipe.reset.kind == "vaprl":
             self.curriculum = Curriculum(recipe, self.agent, self.prior, self.online, self.rng)
-            store = EpisodeStore.open(demonstrations, "r")
-            for info in store.segments():
-                self.curriculum.teach(store.read(info).steps())
+            for store in (EpisodeStore.open(path, "r") for path in stores):
+                for info in store.segments():
+                    self.curriculum.teach(store.read(info).steps())
 
     def run(self) -> Outcome:
         recipe, outcome = self.config.recipe, self.outcome

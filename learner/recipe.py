@@ -138,7 +138,7 @@ class Agent:
     def begin_practice(self, state: AgentState) -> AgentState:
         """The switch from prior data to practice: the update counter that schedules read begins anew, and optimiser state unless
         the recipe keeps it. Parameters stay."""
-        prior = jax.tree.map(jnp.copy, {"encoder": state.encoder, "critic": state.critic})
+        prior = {"encoder": state.encoder, "critic": state.critic}
         discriminators = self.learned_rewards.begin_practice(state.discriminators, prior)
         state = dataclasses.replace(state, updates=jnp.zeros_like(state.updates), discriminators=discriminators)
         if not self.recipe.data.reset_optimisers:

@@ -40,13 +40,16 @@ class LearnedRewards:
         """Fresh discriminators. `prior` has the shapes of the encoder and critic that value-weighted positives ask."""
         keys = jax.random.split(key, len(self._directions))
         states = {d: part.init(keys[self._directions.index(d)], statistics) for d, part in self._parts.items()}
-        return self.begin_practice(states, jax.tree.map(jnp.copy, prior))
+        return self.begin_practice(states, prior)
 
     def begin_practice(self, states: States, prior: Params) -> States:
-        """Positives are weighed by the values of prior data from now on: `prior` stays as it is while the critic goes on."""
+        """Positives are weighed by the values of prior data from now on: `prior` stays as it is while the critic goes on.
+
+        Each discriminator has a copy of its own: an update takes the memory of the state that it is given.
+        """
         if self._recipe.reward.kind != "q_weighted":
             return states
-        return {direction: dataclasses.replace(state, prior=prior) for direction, state in states.items()}
+        return {d: dataclasses.replace(state, prior=jax.tree.map(jnp.copy, prior)) for d, state in states.items()}
 
     def relabel(self, states: States, statistics: Params, batch: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
         """Rewards and terminal flags ``(D, B)`` of a batch with leaves ``(D, B, …)``."""

@@ -78,6 +78,15 @@ def test_every_kind_of_reset_practises(tmp_path, method):
     assert outcome.interventions == 1 and all(np.isfinite(value) for value in outcome.metrics.values())
 
 
+@pytest.mark.parametrize(
+    "overrides", [["recipe.policy.chunk=3"], ["recipe.reset.kind=instruction", "recipe.encoder.instruction=hashed"]]
+)
+def test_chunks_and_instructions_practise(tmp_path, overrides):
+    outcome = run(tmp_path, "etude", 60, *overrides, episodes=1)
+    assert {phase for _, phase, _ in outcome.practice} == set(PHASES) and len(outcome.curve) == 2
+    assert all(np.isfinite(value) for value in outcome.metrics.values())
+
+
 def test_the_methods_are_possible_in_both_protocols():
     for method in earl.METHODS:
         deployed, continuing = (earl.configuration(method, 3, flag) for flag in (False, True))

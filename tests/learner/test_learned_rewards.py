@@ -170,6 +170,37 @@ def test_a_discriminator_learns_once_per_period_and_only_when_there_are_negative
     assert steps_taken(("forward",)) == [False] * 4
 
 
+def test_thinned_blocks_discriminate_once_too():
+    recipe = small_recipe(
+        reset={"kind": "medal", "discriminator": {"rows": 16, "hidden": (16,), "period_updates": 4}},
+        improvement={"every": 2},
+        data={"train_only_acting": True},
+    )
+    agent = Agent(recipe, STATE_ONLY, ACTION)
+    block = agent.update_block("online")
+    state, sampler = agent.init(KEY, np.zeros(2), np.ones(2)), BatchSampler(recipe, *rings(), 0)
+    losses = []
+    for _ in range(4):
+        state, metrics = block(state, jax.tree.map(jnp.asarray, sampler.sample(2)))
+        losses.append(float(metrics["reward/discriminator_loss"][1]))
+    assert [loss > 0 for loss in losses] == [False, True, False, True]
+
+
+def test_instructions_are_read_by_the_critic_of_prior_data_and_not_by_discriminators():
+    discriminator = {"rows": 8, "hidden": (8,), "period_updates": 1}
+    recipe = small_recipe(
+        reward={"kind": "q_weighted", "discriminator": discriminator},
+        reset={"kind": "medal", "discriminator": discriminator},
+        encoder={"instruction": "hashed", "instruction_dim": 8},
+    )
+    agent = Agent(recipe, STATE_ONLY, ACTION, {"forward": "go left", "backward": "go right"})
+    state = agent.begin_practice(agent.init(KEY, np.zeros(2), np.ones(2)))
+    assert not state.discriminators["backward"].params["encoder"]
+    sampler = BatchSampler(recipe, *rings(), 0)
+    _, metrics = agent.update_block("online")(state, jax.tree.map(jnp.asarray, sampler.sample(2)))
+    assert (np.asarray(metrics["reward/discriminator_loss"]) > 0).all()
+
+
 def test_qwale_weighs_by_the_critic_that_practice_began_with():
     recipe = small_recipe(
         reward={"kind": "q_weighted", "discriminator": {"rows": 8, "hidden": (8,), "period_updates": 1}}, reset={"kind": "none"}
@@ -207,6 +238,20 @@ def test_images_go_through_an_encoder_of_their_own():
         ({"reset": {"kind": "medal"}, "critic": {"bound_targets": True}}, "bound_targets"),
         ({"reward": {"kind": "vice"}, "critic": {"kind": "cal_ql"}}, "cal_ql"),
         ({"reward": {"kind": "q_weighted"}, "critic": {"kind": "none"}, "improvement": {"kind": "bc"}}, "q_weighted"),
+        ({"reset": {"kind": "medal"}, "policy": {"chunk": 2}}, "policy.chunk is 2"),
+        (
+            {"reset": {"kind": "instruction"}, "encoder": {"instruction": "hashed"}, "reward": {"kind": "vice"}},
+            "a policy of its own",
+        ),
+        (
+            {
+                "reset": {"kind": "instruction"},
+                "encoder": {"instruction": "hashed"},
+                "data": {"train_only_acting": True},
+            },
+            "train_only_acting",
+        ),
+        ({"reset": {"kind": "vaprl"}, "encoder": {"instruction": "hashed"}}, "vaprl"),
     ],
 )
 def test_combinations_that_cannot_work_are_refused(changes, message):

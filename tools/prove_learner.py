@@ -49,7 +49,7 @@ COMMON = (
     "recipe.policy.average_rate=0.005",
     "recipe.data.batch_size=256",
     "recipe.data.min_online_steps=0",
-    "recipe.data.utd=2",
+    "recipe.data.utd=1",
 )
 """Sparse reward, 1 at success; one direction, reset after every episode. With -1 per step instead, critics begin by valuing what
 they never saw above what was shown, and practice of few thousand steps does not undo it (docs/benchmarks.md)."""
@@ -139,7 +139,7 @@ class Suite:
 
 
 SUITES = {
-    "earl": Suite("earl_tabletop", 12, 4_000, 500, 20, ALL_RECIPES),
+    "earl": Suite("earl_tabletop", 12, 12_000, 1_000, 20, ALL_RECIPES),
     "drawer_close": Suite("metaworld_drawer_close", 20, 2_000, 500, 20, (CAL_QL, PA_RL_DIFFUSION)),
     "door_open": Suite("metaworld_door_open", 20, 4_000, 500, 20, (CAL_QL, PA_RL_DIFFUSION)),
     "pick_place": Suite("metaworld_pick_place", 20, 6_000, 1_000, 20, (CAL_QL, PA_RL_DIFFUSION)),

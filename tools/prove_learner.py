@@ -42,15 +42,19 @@ COMMON = (
     "recipe.reward.step=0.0",
     "recipe.critic.discount=0.98",
     "recipe.critic.bound_targets=true",
-    "recipe.data.batch_size=128",
+    "recipe.critic.hidden=[128,128]",
+    "recipe.critic.learning_rate=0.0003",
+    "recipe.policy.hidden=[128,128]",
+    "recipe.policy.learning_rate=0.0003",
+    "recipe.policy.average_rate=0.005",
+    "recipe.data.batch_size=256",
     "recipe.data.min_online_steps=0",
-    "recipe.data.utd=2",
+    "recipe.data.utd=1",
 )
 """Sparse reward, 1 at success; one direction, reset after every episode. With -1 per step instead, critics begin by valuing what
 they never saw above what was shown, and practice of few thousand steps does not undo it (docs/benchmarks.md)."""
 GAUSSIAN = (
     "recipe.data.pretrain_bc_steps=3000",
-    "recipe.policy.average_rate=0.02",
     "recipe.policy.log_std_max=-2",
     "recipe.improvement.initial_temperature=0.0001",
     "recipe.improvement.learn_temperature=false",
@@ -72,9 +76,8 @@ PA_RL = (
     "recipe.data.offline_steps=500",
     "recipe.critic.ensemble=2",
     "recipe.critic.head=scalar",
-    "recipe.critic.hidden=[256,256]",
     "recipe.critic.tau=0.01",
-    "recipe.critic.learning_rate=0.0005",
+    "recipe.data.batch_size=128",
     "recipe.critic.cql_weight=0.05",
     "recipe.critic.cql_samples=4",
     "recipe.improvement.candidates=8",
@@ -82,7 +85,7 @@ PA_RL = (
     "recipe.improvement.ascent_steps=1",
     "recipe.improvement.distil=argmax",
     "recipe.policy.learning_rate=0.0005",
-    "recipe.policy.online_learning_rate=0.0005",
+    "recipe.policy.online_learning_rate=0.00005",
     "recipe.policy.average_rate=0.01",
     "recipe.policy.dropout=0",
     "recipe.policy.width=64",
@@ -136,7 +139,7 @@ class Suite:
 
 
 SUITES = {
-    "earl": Suite("earl_tabletop", 12, 4_000, 500, 20, ALL_RECIPES),
+    "earl": Suite("earl_tabletop", 12, 12_000, 1_000, 20, ALL_RECIPES),
     "drawer_close": Suite("metaworld_drawer_close", 20, 2_000, 500, 20, (CAL_QL, PA_RL_DIFFUSION)),
     "door_open": Suite("metaworld_door_open", 20, 4_000, 500, 20, (CAL_QL, PA_RL_DIFFUSION)),
     "pick_place": Suite("metaworld_pick_place", 20, 6_000, 1_000, 20, (CAL_QL, PA_RL_DIFFUSION)),

@@ -19,20 +19,22 @@ import numpy as np
 from actor import practice
 from actor.demonstrations import max_steps
 from actor.evaluation import evaluate, reading_clock
-from actor.help import ANSWERS, MEANWHILE, make_help_rule
-from actor.help.scripted import OPERATOR, ScriptedHelper
+from actor.help import LABELS, Attempt
+from actor.help.desk import HelpDesk
+from actor.help.scripted import OPERATOR
 from actor.memory import recall, remember
 from actor.pacing import Pacer, RateMeter
 from actor.safety import filter_action, reading_problems
 from actor.scoring import Scorer
 from actor.segments import SegmentRecorder
 from actor.snapshot import make_status
+from actor.task_graph import from_tasks
 from actor.viewfinder import Viewfinder
 from actor.wander import Wander
 from etude.config import ConfigError, RunConfig
 from etude.robot import Judge, Reading, Robot
 from etude.specs import IMAGE_PREFIX, PHASES
-from etude.status import HelpRequest, Mode, PracticeStatus
+from etude.status import HelpRequest, Mode, PracticeStatus, StuckLabels
 from etude.step import Source, Step
 
 if TYPE_CHECKING:
@@ -58,7 +60,8 @@ class ControlLoop:
     `on_evaluation` gets the dictionary of `actor.evaluation.evaluate` plus ``kind`` (before, interval, after, …), ``env_steps``,
     ``practice_time_s``, ``policy_version`` and ``stamp_ns``, one per direction. The loop makes the interval evaluations by itself
     (every ``evaluation.interval_s`` of practice); before and after ones are asked for with `request_evaluation`.
-    `on_help` is called when a request opens and again, with ``open`` False and the answer in ``meanwhile``, when it closes.
+    `on_help` is called when a request opens, whenever its question or level changes, and, with ``open`` False and the answer in
+    ``meanwhile``, when it closes; `on_stuck_labels` when a person has labelled the states before it.
 
     The loop starts idle: `set_mode("practise")` sets it going, or `start_run`, which respects a person's pause or stop.
     `resume_from` takes up `counters()` after a restart: counts, a stop, a pause, and an open help request, which is told again.
@@ -77,6 +80,7 @@ class ControlLoop:
         evaluation_robot: Robot | None = None,
         lead: Callable[[], bool] = lambda: True,
         on_help: Callable[[HelpRequest], None] = lambda request: None,
+        on_stuck_labels: Callable[[StuckLabels], None] = lambda labels: None,
         on_evaluation: Callable[[dict[str, Any]], None] = lambda result: None,
         on_label: Callable[[int, bool], None] = lambda segment, success: None,
         resume_from: dict[str, Any] | None = None,
@@ -93,7 +97,7 @@ class ControlLoop:
         self._policy = policy
         self._evaluation_robot = evaluation_robot
         self._lead = lead
-        self._on_help, self._on_evaluation, self._on_label = on_help, on_evaluation, on_label
+        self._on_evaluation, self._on_label = on_evaluation, on_label
         self._seed = seed
         self._rng = np.random.default_rng([seed, first_segment])
         self._scorer = Scorer(
@@ -103,9 +107,9 @@ class ControlLoop:
         self._max_steps = max_steps(config)
         self._announced: tuple[int, str] | None = None
         self._wander = Wander(robot.action_spec, config.recipe.reset.wander_steps, self._rng)
-        self._rule = make_help_rule(config.recipe.help)
-        self._helper = ScriptedHelper.from_config(config, robot.advances_on_act)
-        self._progress, self._state, self._help = recall(resume_from, practice.PracticeState(reset=config.recipe.reset.kind))
+        from_tasks({f"task {config.task.name}": config.task})  # refuses conditions between which practice would come to an end
+        self._progress, self._state, request = recall(resume_from, practice.PracticeState(reset=config.recipe.reset.kind))
+        self._desk = HelpDesk(config, robot.advances_on_act, on_help, on_stuck_labels, request)
         self._stop_asked = self._state.stopped
         self._pacer, self._meter, self._viewfinder = Pacer(config.robot.control_rate_hz), RateMeter(), Viewfinder()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -154,14 +158,13 @@ class ControlLoop:
         self._commands.put(lambda: self._apply(practice.StartOfRun()))
 
     def resolve_help(self, answer: str, operator: str, request_id: int = 0) -> Answer:
-        """Answer help request `request_id`, 0 for whichever is open: ``reset`` (simulation resets itself) or ``continue``."""
-        request = self._help
-        if request is None or not request.open:
-            return Answer(False, "no help request is open")
-        if request_id not in (0, request.id):
-            return Answer(False, f"help request {request_id} is not open any more; request {request.id} is: look at that one")
-        if answer not in ANSWERS:
-            return Answer(False, f"there is no answer {answer!r}; use " + " or ".join(f"{k!r} ({v})" for k, v in ANSWERS.items()))
+        """Answer help request `request_id`, 0 for whichever is open, by one of its `answers` (`actor.help.ANSWERS`, `LABELS`)."""
+        request, refusal = self._desk.request, self._desk.refusal(answer, request_id)
+        if request is None or refusal:
+            return Answer(False, refusal)
+        if answer in LABELS:
+            self._commands.put(lambda: self._desk.label(request, answer == "stuck"))
+            return Answer(True, f"the picture is labelled: {answer}")
         self._commands.put(lambda: self._answer_help(request.id, answer, operator))
         return Answer(True, f"help request {request.id} is answered: {answer}")
 
@@ -194,8 +197,7 @@ class ControlLoop:
     def run(self, stop: threading.Event) -> None:
         """Block until `stop` is set. On the way out, also by an exception, the open segment is cut and the robot holds."""
         try:
-            if self._help is not None:
-                self._on_help(self._help)  # open since before the restart
+            self._desk.tell_again()  # what is open since before the restart
             while not stop.is_set():
                 started_s = time.monotonic()
                 if self._tick(stop):
@@ -211,7 +213,7 @@ class ControlLoop:
     def _tick(self, stop: threading.Event) -> bool:
         """One turn; True when it was practice (and not waiting for a person, a policy or an evaluation)."""
         self._serve_commands()
-        answer = self._helper.answer(self._state.help_open, time.monotonic())
+        answer = self._desk.turn(self._state.help_open, time.monotonic())
         if answer is not None:
             self._answer_help(self._state.help_id, answer, OPERATOR)
         if self._evaluation_due() and self._policy.ready:
@@ -276,6 +278,7 @@ class ControlLoop:
         self._scorer.start(armed)
         self._policy.begin()
         self._recorder.begin(reading, self._scorer.score(reading, phase), phase, self._scorer.name)
+        self._desk.saw((self._recorder.segment, 0), reading)
 
     def _observe(self, reading: Reading) -> None:
         """Judge what the last action led to; ends the segment on success, time-out, or when the object is lost."""
@@ -283,7 +286,8 @@ class ControlLoop:
         reward = self._config.recipe.reward
         verdict = self._scorer.score(reading, phase)
         self._probability = verdict.probability
-        lost = self._rule.object_lost() if reading.object_lost else None
+        self._desk.saw((segment, self._recorder.index + 1), reading)
+        lost = self._desk.rule.object_lost() if reading.object_lost else None
         ended = reading.episode_over or lost is not None
         last = verdict.success or ended or self._recorder.index + 1 >= self._max_steps[phase]
         self._recorder.observe(
@@ -297,9 +301,9 @@ class ControlLoop:
             self._progress.finished(segment, phase, verdict.success, verdict.truth)
             self._apply(practice.SegmentEnded(verdict.success))
             self._wander.plan()
-            reason = lost or self._rule.after_attempt(phase, verdict.success)
-            if reason is not None:
-                self._apply(practice.AskHelp(reason))
+            event = self._desk.after_attempt(Attempt(segment, phase, verdict.success, verdict.probability), lost)
+            if event is not None:
+                self._apply(event)
 
     def _act(self, reading: Reading) -> None:
         version = self._policy.version
@@ -310,6 +314,9 @@ class ControlLoop:
         storable = proposed.shape == action.shape and bool(np.isfinite(proposed).all())
         self._recorder.acted(action, np.clip(proposed, -1.0, 1.0) if storable else action, Source.POLICY, version)
         self._progress.env_steps += 1
+        ask = self._desk.after_step(self._progress.env_steps, self._policy.irreversible, self._state.phase)
+        if ask is not None:
+            self._apply(ask)
 
     def _execute(self, proposed: np.ndarray, reading: Reading) -> np.ndarray:
         """Send what the safety filter leaves of `proposed`; returns it."""
@@ -386,34 +393,27 @@ class ControlLoop:
             self._snapshot_due_s = 0.0
 
     def _apply(self, event: practice.Event) -> None:
-        """Advance the practice machine and tell whoever waits for it about opened and cancelled help requests."""
+        """Advance the practice machine and let the help desk follow it."""
         before, self._state = self._state, practice.advance(self._state, event)
         if self._state.mode is not before.mode:
             self._snapshot_due_s = 0.0
-        if self._state.help_id != before.help_id:
-            self._progress.help_requests += 1
-            self._tell_help(self._state.help_reason, MEANWHILE, is_open=True)
-        elif before.help_open and not self._state.help_open and not isinstance(event, practice.HelpAnswered):
-            self._tell_help(self._state.help_reason, "Cancelled: practice was ended.", is_open=False)
-
-    def _tell_help(self, reason: str, meanwhile: str, is_open: bool) -> None:
-        self._help = HelpRequest(
-            self._state.help_id, reason, self._state.phase, time.time_ns(), self._progress.env_steps, meanwhile, is_open
-        )
-        self._on_help(self._help)
+        self._progress.help_requests += self._state.help_id - before.help_id
+        self._desk.follow(before, self._state, event, self._progress.env_steps)
 
     def _answer_help(self, request_id: int, answer: str, operator: str) -> None:
         if not self._state.help_open or self._state.help_id != request_id:
             return  # answered twice, or cancelled meanwhile
+        self._recorder.cut()  # where practice went on beside the request
         if answer == "reset":
             # a real robot cannot reset its scene: there the person who answered has done it
             with contextlib.suppress(NotImplementedError):
                 self._robot.hard_reset(self._state.phase, self._rng)
             self._progress.hard_resets += 1
             self._wander.cancel()
-        self._rule.answered()
-        self._apply(practice.HelpAnswered())
-        self._tell_help(self._state.help_reason, f"Answered by {operator}: {answer}.", is_open=False)
+        self._apply(practice.HelpAnswered(f"Answered by {operator}: {answer}."))
+        then: dict[str, practice.Event] = {"skip": practice.Skip(), "take_over": practice.Pause(), "stop": practice.Finish()}
+        if answer in then:
+            self._apply(then[answer])
 
     def _label(self, segment: int, success: bool) -> None:
         if self._progress.label(segment, success):
@@ -482,7 +482,7 @@ class ControlLoop:
         self._snapshot_due_s = time.monotonic() + SNAPSHOT_S
         if not self._state.practising:
             self._probability = float("nan")
-        self._counters = remember(self._progress, self._state, self._help)
+        self._counters = remember(self._progress, self._state, self._desk.request)
         self._status = make_status(
             self._config.task.name,
             self._state,

@@ -78,9 +78,9 @@ def from_tasks(files: Mapping[str, TaskConfig]) -> TaskGraph:
     tasks: dict[str, Task] = {}
     start: set[str] = set()
     for file, config in files.items():
+        named = any(side.needs or side.undoes or side.leads_to for side in (config.forward, config.backward))
         for phase in PHASES:
             direction = config.forward if phase == "forward" else config.backward
-            named = direction.needs or direction.undoes or direction.leads_to
             here, there = (f"{config.name}/{other}_done" for other in (opposite(phase), phase))
             needs, undoes, leads_to = (
                 (direction.needs, direction.undoes, direction.leads_to) if named else ((here,), (here,), (there,))

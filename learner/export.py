@@ -43,13 +43,14 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
 
 def export_program(agent: Agent, state: AgentState) -> PolicyProgram:
     """The inference function ``(params, observation, key, explore) -> action`` for CPU and CUDA; works on a machine without a
-    GPU."""
+    GPU. With help `paint` it gives ``(action, probability that the observation cannot be undone)``."""
     parameters = flatten(agent.policy_parameters(state))
 
-    def program(params: dict[str, jax.Array], observation: dict[str, jax.Array], key: jax.Array, explore: jax.Array) -> jax.Array:
+    def program(params: dict[str, jax.Array], observation: dict[str, jax.Array], key: jax.Array, explore: jax.Array) -> Any:
         # an encoder without cameras, and no critic at all, have no parameters: keep their empty branches
         tree = {"encoder": {}} | unflatten(params)
-        return agent.act(tree, observation, key, explore)
+        action = agent.act(tree, observation, key, explore)
+        return (action, agent.irreversible(tree, observation)) if agent.learns_irreversible else action
 
     shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in parameters.items()}
     observation = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in agent.observation_spec.shapes().items()}

@@ -23,13 +23,17 @@ from etude.config import RecipeConfig
 from etude.specs import PHASES, ActionSpec, ObservationSpec
 from etude.text_embedding import embed
 from learner.exploration import rnd
+from learner.help import irreversibility
 from learner.networks.encoders import ObservationEncoder
 from learner.parts import Improver, Metrics, Params, Rows, part
+from learner.replay.ring import UNLABELLED
 
 Batch = dict[str, Any]
 Stage = Literal["clone", "offline", "online"]
 """What an update is for. ``clone``: policies imitate the demonstrations (the encoder too), critics learn beside.
 ``offline``: the whole recipe on prior data. ``online``: the whole recipe while practising."""
+ENCODED_AT_ONCE = 256
+"""Observations per call when a classifier of states is trained."""
 
 
 @flax.struct.dataclass
@@ -47,6 +51,7 @@ class AgentState:
     policy_average: Params
     log_temperature: jax.Array
     novelty: Params
+    irreversibility: Params
     critic_optimiser: optax.OptState
     policy_optimiser: optax.OptState
     temperature_optimiser: optax.OptState
@@ -117,6 +122,7 @@ class Agent:
             policy_average=jax.tree.map(jnp.copy, policy),
             log_temperature=log_temperature,
             novelty=rnd.init(novelty_key, features.shape[-1]) if self.recipe.data.rnd_coefficient > 0 else {},
+            irreversibility=irreversibility.init(novelty_key, features.shape[-1]) if self.learns_irreversible else {},
             critic_optimiser=self.critic_optimiser.init((encoder, critic)),
             policy_optimiser=self.policy_optimiser.init(policy),
             temperature_optimiser=self.temperature_optimiser.init(log_temperature),
@@ -176,7 +182,7 @@ class Agent:
                 monte_carlo_return=batch["monte_carlo_return"],
                 demonstration=batch["demonstration"],
                 weight=batch["weight"],
-                irreversible=jnp.zeros_like(reward),
+                irreversible=self._irreversible_next(state, batch, z_next),
                 temperature=jax.lax.stop_gradient(jnp.exp(log_temperature)),
             )
             losses, metrics = _map_directions(
@@ -222,6 +228,33 @@ class Agent:
             updates=state.updates + 1,
         )
         return state, metrics
+
+    @property
+    def learns_irreversible(self) -> bool:
+        return self.recipe.help.kind == "paint"
+
+    def _irreversible_next(self, state: AgentState, batch: Batch, z_next: jax.Array) -> jax.Array:
+        """``(D, B)``: whether the next states are irreversible, as labelled, or else the probability (PAINT, §4)."""
+        if not self.learns_irreversible:
+            return jnp.zeros_like(batch["reward"])
+        predicted = irreversibility.probability(state.irreversibility, z_next)
+        return jnp.where(batch["stuck"] == UNLABELLED, predicted, batch["stuck"])
+
+    def learn_irreversible(
+        self, state: AgentState, stuck: Mapping[str, np.ndarray], free: Mapping[str, np.ndarray], rng: np.random.Generator
+    ) -> AgentState:
+        """A classifier trained from scratch on observations ``(n, …)`` that people labelled; the rest of `state` stays."""
+        encode = jax.jit(self.encode)
+
+        def features(observations: Mapping[str, np.ndarray]) -> np.ndarray:
+            count = len(observations["state"])
+            blocks = np.array_split(np.arange(count), max(1, -(-count // ENCODED_AT_ONCE)))
+            encoded = [encode(state.encoder, state.statistics, {n: a[rows] for n, a in observations.items()}) for rows in blocks]
+            return np.concatenate([np.asarray(block) for block in encoded])
+
+        key = jnp.asarray(rng.integers(2**32, size=2, dtype=np.uint32))
+        updates = self.recipe.help.classifier_updates
+        return dataclasses.replace(state, irreversibility=irreversibility.fit(key, features(stuck), features(free), updates, rng))
 
     def _direction_loss(
         self,
@@ -335,6 +368,8 @@ class Agent:
         parameters = {"encoder": state.encoder, "statistics": state.statistics, "policy": state.policy_average}
         if self.instructions is not None:
             parameters["instructions"] = jnp.asarray(self.instructions)
+        if self.learns_irreversible:
+            parameters["irreversibility"] = state.irreversibility
         return parameters | ({"critic": state.critic} if self.improvement.ACTS_WITH_CRITIC else {})
 
     def act(self, parameters: Params, observation: dict[str, jax.Array], key: jax.Array, explore: jax.Array) -> jax.Array:
@@ -349,6 +384,12 @@ class Agent:
         features = self.encode(parameters["encoder"], parameters["statistics"], batched)
         action = self.improvement.act(self._improver(critic), policy, features, key, explore)[0]
         return action if self.recipe.policy.chunk == 1 else action.reshape(-1, self.action_spec.dim)
+
+    def irreversible(self, parameters: Params, observation: dict[str, jax.Array]) -> jax.Array:
+        """Probability, scalar, that one unbatched observation cannot be undone. Exported beside the action with help `paint`."""
+        batched = {name: observation[name][None] for name in self.observation_spec.shapes()}
+        features = self.encode(parameters["encoder"], parameters["statistics"], batched)
+        return irreversibility.probability(parameters["irreversibility"], features)[0]
 
 
 def _while_practising(recipe: RecipeConfig) -> RecipeConfig:

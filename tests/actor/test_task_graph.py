@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actor import task_graph as tg
@@ -153,18 +153,20 @@ def test_where_no_task_is_possible_nobody_chooses():
 
 # --- properties -----------------------------------------------------------------------------------------------------
 
-CONDITIONS = st.frozensets(st.sampled_from("abcd"), max_size=2)
-TASKS = st.lists(st.tuples(CONDITIONS, CONDITIONS, CONDITIONS), min_size=1, max_size=5)
+CONDITIONS = st.frozensets(st.sampled_from("abcd"), min_size=1, max_size=2)
+PAIRS = st.lists(st.tuples(CONDITIONS, CONDITIONS, st.frozensets(st.sampled_from("abcd"), max_size=1)), min_size=1, max_size=3)
 
 
-@given(TASKS, st.frozensets(st.sampled_from("abcd"), min_size=1), st.integers(0, 1000), st.data())
-def test_practice_in_an_accepted_graph_never_ends_and_reaches_every_task(shapes, start, seed, data):
-    drawn = graph(*(task(f"t{i}", *shape) for i, shape in enumerate(shapes)), start=start)
+@given(PAIRS, st.frozensets(st.sampled_from("abcd"), min_size=1), st.integers(0, 1000), st.data())
+def test_practice_in_an_accepted_graph_never_ends_and_reaches_every_task(pairs, start, seed, data):
+    ways = [(here | other, here - there, there) for here, there, other in pairs]
+    back = [(there, there - here, here) for here, there, _ in pairs]
+    drawn = graph(*(task(f"t{i}", *shape) for i, shape in enumerate(ways + back)), start=start)
     try:
         tg.validate(drawn)
     except ConfigError as error:
         assert "tasks/t" in str(error) and ".yaml: forward." in str(error), "a refusal names file and key"
-        assume(False)
+        return
     rng, scene, rates = np.random.default_rng(seed), drawn.start, {}
     for _ in range(15):
         chosen = tg.choose(drawn, scene, rates, rng)

@@ -1,4 +1,4 @@
-"""Commands about acting: `etude demo record`, `etude demo list`, `etude evaluate`.
+"""Commands about acting: `etude demo record`, `etude demo list`, `etude task graph`, `etude evaluate`.
 
 Only argument parsing, progress lines and printing live here; the work is done by actor/demonstrations.py and actor/evaluation.py.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from etude.config import ConfigError, RunConfig, build, load_run_config, read_named, read_yaml
+from etude.config import ConfigError, RunConfig, TaskConfig, build, load_run_config, read_named, read_yaml
 from etude.run_folder import RunFolder, data_root, demonstrations_store
 from etude.specs import PHASES, ActionSpec, ObservationSpec, specs_from_json
 from etude.status import wilson_interval
@@ -143,6 +143,27 @@ def demo_list(argv: Sequence[str]) -> int:
         print(f"{path.relative_to(root)}: {counts}, {sum(s.length for s in segments)} steps")
         store.close()
     return 1 if unreadable else 0
+
+
+# --- task graph -----------------------------------------------------------------------------------------------------
+
+
+def task_graph(argv: Sequence[str]) -> int:
+    """`etude task graph`: the graph that some task files make together; refused when practice in it could come to an end."""
+    parser = argparse.ArgumentParser(
+        prog="etude task graph",
+        description="Check that practice can go on for ever in the graph of these tasks, and show what leads to what.",
+        epilog="example:\n  etude task graph drawer relocate",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("tasks", nargs="+", metavar="TASK", help="name of a file in robot_configs/tasks, or a YAML file")
+    from actor.task_graph import describe, from_tasks
+
+    names = dict.fromkeys(parser.parse_args(argv).tasks)
+    files = {name if name.endswith(".yaml") else f"robot_configs/tasks/{name}.yaml": name for name in names}
+    graph = from_tasks({file: build(TaskConfig, read_named("tasks", name), file) for file, name in files.items()})
+    print("\n".join(describe(graph)))
+    return 0
 
 
 # --- evaluate -------------------------------------------------------------------------------------------------------

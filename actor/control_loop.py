@@ -10,7 +10,6 @@ import contextlib
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,21 +17,24 @@ import numpy as np
 
 from actor import practice
 from actor.demonstrations import max_steps
-from actor.evaluation import evaluate, reading_clock
-from actor.help import ANSWERS, MEANWHILE, make_help_rule
-from actor.help.scripted import OPERATOR, ScriptedHelper
+from actor.evaluation import reading_clock
+from actor.evaluations import Evaluations
+from actor.help import LABELS, Attempt
+from actor.help.desk import HelpDesk
+from actor.help.scripted import OPERATOR
 from actor.memory import recall, remember
 from actor.pacing import Pacer, RateMeter
 from actor.safety import filter_action, reading_problems
 from actor.scoring import Scorer
 from actor.segments import SegmentRecorder
 from actor.snapshot import Answer, make_status
+from actor.task_graph import from_tasks
 from actor.viewfinder import Viewfinder
 from actor.wander import Wander
 from etude.config import ConfigError, RunConfig
 from etude.robot import Judge, Reading, Robot
 from etude.specs import IMAGE_PREFIX, PHASES
-from etude.status import HelpRequest, Mode, PracticeStatus
+from etude.status import HelpRequest, Mode, PracticeStatus, StuckLabels
 from etude.step import Source, Step
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ class ControlLoop:
     `on_evaluation` gets the dictionary of `actor.evaluation.evaluate` plus ``kind`` (before, interval, after, …), ``env_steps``,
     ``practice_time_s``, ``policy_version`` and ``stamp_ns``, one per direction. The loop makes the interval evaluations by itself
     (every ``evaluation.interval_s`` of practice); before and after ones are asked for with `request_evaluation`.
-    `on_help` is called when a request opens and again, with ``open`` False and the answer in ``meanwhile``, when it closes.
+    `on_help` is called when a request opens, whenever its question or level changes, and, with ``open`` False and the answer in
+    ``meanwhile``, when it closes; `on_stuck_labels` when a person has labelled the states before it.
 
     The loop starts idle: `set_mode("practise")` sets it going, or `start_run`, which respects a person's pause or stop.
     `resume_from` takes up `counters()` after a restart: counts, a stop, a pause, and an open help request, which is told again.
@@ -70,6 +73,7 @@ class ControlLoop:
         evaluation_robot: Robot | None = None,
         lead: Callable[[], bool] = lambda: True,
         on_help: Callable[[HelpRequest], None] = lambda request: None,
+        on_stuck_labels: Callable[[StuckLabels], None] = lambda labels: None,
         on_evaluation: Callable[[dict[str, Any]], None] = lambda result: None,
         on_label: Callable[[int, bool], None] = lambda segment, success: None,
         resume_from: dict[str, Any] | None = None,
@@ -84,10 +88,8 @@ class ControlLoop:
         self._config = config
         self._robot = robot
         self._policy = policy
-        self._evaluation_robot = evaluation_robot
         self._lead = lead
-        self._on_help, self._on_evaluation, self._on_label = on_help, on_evaluation, on_label
-        self._seed = seed
+        self._on_label = on_label
         self._rng = np.random.default_rng([seed, first_segment])
         self._scorer = Scorer(
             judge if config.recipe.reward.kind == "classifier" else None, config.recipe.reward.consecutive_frames
@@ -96,14 +98,14 @@ class ControlLoop:
         self._max_steps = max_steps(config)
         self._announced: tuple[int, str] | None = None
         self._wander = Wander(robot.action_spec, config.recipe.reset.wander_steps, self._rng)
-        self._rule = make_help_rule(config.recipe.help)
-        self._helper = ScriptedHelper.from_config(config, robot.advances_on_act)
-        self._progress, self._state, self._help = recall(resume_from, practice.PracticeState(reset=config.recipe.reset.kind))
+        from_tasks({f"task {config.task.name}": config.task})  # refuses conditions between which practice would come to an end
+        self._progress, self._state, request = recall(resume_from, practice.PracticeState(reset=config.recipe.reset.kind))
+        self._desk = HelpDesk(config, robot.advances_on_act, on_help, on_stuck_labels, request)
         self._stop_asked = self._state.stopped
         self._pacer, self._meter, self._viewfinder = Pacer(config.robot.control_rate_hz), RateMeter(), Viewfinder()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._evaluations: deque[tuple[int, str]] = deque()
-        self._next_interval_s = self._progress.practice_time_s + config.evaluation.interval_s
+        practised_s = self._progress.practice_time_s
+        self._evaluations = Evaluations(config, evaluation_robot, policy, seed, on_evaluation, practised_s)
         self._executed: np.ndarray | None = None
         self._probability = float("nan")
         self._holding: tuple[str, ...] = ()
@@ -147,14 +149,13 @@ class ControlLoop:
         self._commands.put(lambda: self._apply(practice.StartOfRun()))
 
     def resolve_help(self, answer: str, operator: str, request_id: int = 0) -> Answer:
-        """Answer help request `request_id`, 0 for whichever is open: ``reset`` (simulation resets itself) or ``continue``."""
-        request = self._help
-        if request is None or not request.open:
-            return Answer(False, "no help request is open")
-        if request_id not in (0, request.id):
-            return Answer(False, f"help request {request_id} is not open any more; request {request.id} is: look at that one")
-        if answer not in ANSWERS:
-            return Answer(False, f"there is no answer {answer!r}; use " + " or ".join(f"{k!r} ({v})" for k, v in ANSWERS.items()))
+        """Answer help request `request_id`, 0 for whichever is open, by one of its `answers` (`actor.help.ANSWERS`, `LABELS`)."""
+        request, refusal = self._desk.request, self._desk.refusal(answer, request_id)
+        if request is None or refusal:
+            return Answer(False, refusal)
+        if answer in LABELS:
+            self._commands.put(lambda: self._desk.label(request, answer == "stuck"))
+            return Answer(True, f"the picture is labelled: {answer}")
         self._commands.put(lambda: self._answer_help(request.id, answer, operator))
         return Answer(True, f"help request {request.id} is answered: {answer}")
 
@@ -175,11 +176,11 @@ class ControlLoop:
 
     def request_evaluation(self, episodes: int, kind: str) -> Answer:
         """Evaluate both directions, `episodes` each, when the open segment has ended. Results go to `on_evaluation`."""
-        if self._evaluation_robot is None:
+        if self._evaluations.robot is None:
             return Answer(False, "this robot has no second scene to evaluate in")
         if self._stop_asked:
             return Answer(False, "the software stop is on: clear it first")
-        self._commands.put(lambda: self._evaluations.append((episodes, kind)))
+        self._commands.put(lambda: self._evaluations.ask(episodes, kind))
         return Answer(True, f"{episodes} episodes per direction after the current attempt")
 
     # --- the loop's thread ------------------------------------------------------------------------------------------
@@ -187,8 +188,7 @@ class ControlLoop:
     def run(self, stop: threading.Event) -> None:
         """Block until `stop` is set. On the way out, also by an exception, the open segment is cut and the robot holds."""
         try:
-            if self._help is not None:
-                self._on_help(self._help)  # open since before the restart
+            self._desk.tell_again()  # what is open since before the restart
             while not stop.is_set():
                 started_s = time.monotonic()
                 if self._tick(stop):
@@ -204,11 +204,11 @@ class ControlLoop:
     def _tick(self, stop: threading.Event) -> bool:
         """One turn; True when it was practice (and not waiting for a person, a policy or an evaluation)."""
         self._serve_commands()
-        answer = self._helper.answer(self._state.help_open, time.monotonic())
+        answer = self._desk.turn(self._state.help_open, time.monotonic())
         if answer is not None:
             self._answer_help(self._state.help_id, answer, OPERATOR)
         if self._evaluation_due() and self._policy.ready:
-            self._evaluate(*self._evaluations.popleft(), stop)
+            self._evaluate(stop)
             return False
         if not self._state.practising or not self._policy.ready:
             self._message = "waiting for the policy: the learner is preparing it" if self._state.practising else ""
@@ -280,7 +280,8 @@ class ControlLoop:
         reward = self._config.recipe.reward
         verdict = self._scorer.score(reading, phase)
         self._probability = verdict.probability
-        lost = self._rule.object_lost() if reading.object_lost else None
+        self._desk.saw((segment, self._recorder.index + 1), reading)
+        lost = self._desk.rule.object_lost() if reading.object_lost else None
         ended = reading.episode_over or lost is not None
         last = verdict.success or ended or self._recorder.index + 1 >= self._max_steps[phase]
         self._recorder.observe(
@@ -294,14 +295,16 @@ class ControlLoop:
             self._progress.finished(segment, phase, verdict.success, verdict.truth)
             self._apply(practice.SegmentEnded(verdict.success))
             self._wander.plan()
-            reason = lost or self._rule.after_attempt(phase, verdict.success)
-            if reason is not None:
-                self._apply(practice.AskHelp(reason))
+            event = self._desk.after_attempt(Attempt(segment, phase, verdict.success, verdict.probability), lost)
+            if event is not None:
+                self._apply(event)
 
     def _act(self, reading: Reading) -> None:
-        if self._recorder.index == 0 and not self._policy.prepare(reading.observation, self._state.phase):
-            self._hold(("waiting for the policy server",))  # without a trace: the segment begins at the next control step
-            return
+        if self._recorder.index == 0:
+            if not self._policy.prepare(reading.observation, self._state.phase):
+                self._hold(("waiting for the policy server",))  # without a trace: the segment begins at the next control step
+                return
+            self._desk.saw((self._recorder.segment, 0), reading)
         version = self._policy.version
         proposed = np.asarray(self._policy.act(reading.observation, self._state.phase, True), np.float32)
         action = self._execute(proposed, reading)
@@ -310,6 +313,9 @@ class ControlLoop:
         storable = proposed.shape == action.shape and bool(np.isfinite(proposed).all())
         self._recorder.acted(action, np.clip(proposed, -1.0, 1.0) if storable else action, Source.POLICY, version)
         self._progress.env_steps += 1
+        ask = self._desk.after_step(self._progress.env_steps, self._policy.irreversible, self._state.phase)
+        if ask is not None:
+            self._apply(ask)
 
     def _execute(self, proposed: np.ndarray, reading: Reading) -> np.ndarray:
         """Send what the safety filter leaves of `proposed`; returns it."""
@@ -386,34 +392,27 @@ class ControlLoop:
             self._snapshot_due_s = 0.0
 
     def _apply(self, event: practice.Event) -> None:
-        """Advance the practice machine and tell whoever waits for it about opened and cancelled help requests."""
+        """Advance the practice machine and let the help desk follow it."""
         before, self._state = self._state, practice.advance(self._state, event)
         if self._state.mode is not before.mode:
             self._snapshot_due_s = 0.0
-        if self._state.help_id != before.help_id:
-            self._progress.help_requests += 1
-            self._tell_help(self._state.help_reason, MEANWHILE, is_open=True)
-        elif before.help_open and not self._state.help_open and not isinstance(event, practice.HelpAnswered):
-            self._tell_help(self._state.help_reason, "Cancelled: practice was ended.", is_open=False)
-
-    def _tell_help(self, reason: str, meanwhile: str, is_open: bool) -> None:
-        self._help = HelpRequest(
-            self._state.help_id, reason, self._state.phase, time.time_ns(), self._progress.env_steps, meanwhile, is_open
-        )
-        self._on_help(self._help)
+        self._progress.help_requests += self._state.help_id - before.help_id
+        self._desk.follow(before, self._state, event, self._progress.env_steps)
 
     def _answer_help(self, request_id: int, answer: str, operator: str) -> None:
         if not self._state.help_open or self._state.help_id != request_id:
             return  # answered twice, or cancelled meanwhile
+        self._recorder.cut()  # where practice went on beside the request
         if answer == "reset":
             # a real robot cannot reset its scene: there the person who answered has done it
             with contextlib.suppress(NotImplementedError):
                 self._robot.hard_reset(self._state.phase, self._rng)
             self._progress.hard_resets += 1
             self._wander.cancel()
-        self._rule.answered()
-        self._apply(practice.HelpAnswered())
-        self._tell_help(self._state.help_reason, f"Answered by {operator}: {answer}.", is_open=False)
+        self._apply(practice.HelpAnswered(f"Answered by {operator}: {answer}."))
+        then: dict[str, practice.Event] = {"skip": practice.Skip(), "take_over": practice.Pause(), "stop": practice.Finish()}
+        if answer in then:
+            self._apply(then[answer])
 
     def _label(self, segment: int, success: bool) -> None:
         if self._progress.label(segment, success):
@@ -423,20 +422,18 @@ class ControlLoop:
 
     def _evaluation_due(self) -> bool:
         """True when an evaluation waits and may start now: between segments, and nobody stopped or took over."""
-        evaluation = self._config.evaluation
-        if self._progress.practice_time_s >= self._next_interval_s and not self._evaluations:
-            self._next_interval_s = self._progress.practice_time_s + evaluation.interval_s
-            if evaluation.interval_episodes > 0 and self._evaluation_robot is not None:
-                self._evaluations.append((evaluation.interval_episodes, "interval"))
+        waiting = self._evaluations.wait(self._progress.practice_time_s)
         free = self._state.mode not in (Mode.STOPPED, Mode.TAKEOVER)
-        return bool(self._evaluations) and free and not (self._recorder.open and self._state.practising)
+        return waiting and free and not (self._recorder.open and self._state.practising)
 
-    def _evaluate(self, episodes: int, kind: str, stop: threading.Event) -> None:
+    def _evaluate(self, stop: threading.Event) -> None:
         """Evaluate in the second scene; the practice robot holds. Stop, software stop and idle abandon it."""
-        assert self._evaluation_robot is not None
         self._apply(practice.Evaluate())
         self._hold(())
         self._pacer.reset()
+
+        def say(message: str) -> None:
+            self._message = message
 
         def abandoned() -> bool:
             self._serve_commands()
@@ -445,36 +442,7 @@ class ControlLoop:
                 self._snapshot()
             return stop.is_set() or not self._state.evaluating
 
-        for phase in self._config.recipe.phases:
-
-            def report(done: int, successes: int, phase: str = phase) -> None:
-                self._message = f"evaluating {phase}: {successes} of {done} succeeded, {episodes} wanted"
-
-            self._message = f"evaluating {phase}: {episodes} episodes"
-            version = self._policy.version
-            result = evaluate(
-                self._evaluation_robot,
-                self._policy,
-                phase,
-                episodes,
-                self._seed,
-                self._max_steps[phase],
-                report,
-                abandoned,
-                limits=self._config.robot.safety,
-            )
-            # an abandoned interval evaluation says nothing; whoever asked for another one waits for its result
-            if result["complete"] or kind != "interval":
-                self._on_evaluation(
-                    {
-                        **result,
-                        "kind": kind,
-                        "env_steps": self._progress.env_steps,
-                        "practice_time_s": self._progress.practice_time_s,
-                        "policy_version": version,
-                        "stamp_ns": time.time_ns(),
-                    }
-                )
+        self._evaluations.run_next(self._progress, say, abandoned)
         self._message = ""
         self._apply(practice.Evaluated())
 
@@ -482,7 +450,7 @@ class ControlLoop:
         self._snapshot_due_s = time.monotonic() + SNAPSHOT_S
         if not self._state.practising:
             self._probability = float("nan")
-        self._counters = remember(self._progress, self._state, self._help)
+        self._counters = remember(self._progress, self._state, self._desk.request)
         self._status = make_status(
             self._config.task.name,
             self._state,

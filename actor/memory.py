@@ -6,7 +6,7 @@ strongest of them (an evaluation hides a pause).
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from actor.practice import PracticeState
@@ -23,7 +23,7 @@ def remember(progress: Progress, state: PracticeState, request: HelpRequest | No
         "paused": state.paused,
         "stopped": state.stopped,
         "help_id": state.help_id,
-        "help": asdict(request) if request is not None and state.help_open else None,
+        "help": request.to_json() if request is not None and state.help_open else None,
     }
     return {**progress.to_json(), KEY: practice}
 
@@ -48,5 +48,5 @@ def recall(data: dict[str, Any] | None, state: PracticeState) -> tuple[Progress,
     )
     if not kept.get("help"):
         return progress, state, None
-    request = HelpRequest(**kept["help"])
+    request = HelpRequest(**{**kept["help"], "answers": tuple(kept["help"].get("answers", ()))})
     return progress, replace(state, active=True, help_open=True, help_reason=request.reason), request

@@ -52,7 +52,8 @@ class _Flight:
 class PolicyRunner:
     """`load_program` and `load_weights` from any thread, in any order; `begin` and `act` from the control loop.
 
-    Attributes of the policy that is flying: `ready`, `version` (0 before), `weight_age_s` (infinite before).
+    Attributes of the policy that is flying: `ready`, `version` (0 before), `weight_age_s` (infinite before), and `irreversible`:
+    probability that the observation of the newest plan cannot be undone (PAINT), NaN where the program does not tell.
     """
 
     def __init__(self, seed: int = 0, feed: CandidateFeed | None = None) -> None:
@@ -67,6 +68,7 @@ class PolicyRunner:
         self._chunks = ChunkPlayer()
         self._waiting: bytes | None = None
         self._loaded_s = float("-inf")
+        self.irreversible = float("nan")
 
     @property
     def ready(self) -> bool:
@@ -153,7 +155,8 @@ class PolicyRunner:
                 if candidates is None:
                     raise PolicyNotReady(f"the policy server has given no candidates for {phase} yet")
                 arguments = (*arguments, candidates)
-            return np.asarray(flight.compiled.call(*arguments))
+            action, self.irreversible = _outputs(flight.compiled.call(*arguments))
+            return action
 
         return self._chunks.next((flight.run_id, flight.version, phase, explore), plan)
 
@@ -195,7 +198,7 @@ def _compile(program: PolicyProgram) -> _Compiled:
         if program.candidates:
             arguments = (*arguments, np.zeros((program.candidates, action_spec.dim), np.float32))
         call = jax.jit(exported.call).lower(*arguments).compile()
-        action = np.asarray(call(*arguments))
+        action, _ = _outputs(call(*arguments))
     except SpecError as error:
         raise PolicyRefused(f"the policy program's specifications are not readable: {error}") from error
     except Exception as error:  # jax raises many types on a foreign or damaged program
@@ -209,6 +212,12 @@ def _compile(program: PolicyProgram) -> _Compiled:
             f"action chunks float32(h, {action_spec.dim})"
         )
     return _Compiled(program, observation_spec, action_spec, call)
+
+
+def _outputs(result: Any) -> tuple[np.ndarray, float]:
+    """What a program gives: an action, or an action and the probability that the scene cannot be undone (else NaN)."""
+    action, irreversible = result if isinstance(result, tuple | list) else (result, np.nan)
+    return np.asarray(action), float(irreversible)
 
 
 def _check_leaves(weights: PolicyWeights, program: PolicyProgram) -> None:

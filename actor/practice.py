@@ -29,6 +29,7 @@ class PracticeState:
         help_open: a help request waits for its answer; at most one is open at a time.
         help_id: number of the newest request, 1, 2, 3, …; 0 before the first.
         help_reason: the sentence of the newest request.
+        help_holds: the robot holds while the newest request is open; else practice goes on beside it.
         contradictions: consecutive phases that began with both goals judged as met.
         reset: the recipe's reset part. ``human``: a person undoes the task after every forward attempt. ``none``: nobody does,
             and one forward attempt follows another.
@@ -43,6 +44,7 @@ class PracticeState:
     help_open: bool = False
     help_id: int = 0
     help_reason: str = ""
+    help_holds: bool = True
     contradictions: int = 0
     reset: Literal["human", "backward_policy", "instruction", "medal", "vaprl", "none"] = "backward_policy"
 
@@ -56,7 +58,7 @@ class PracticeState:
             return Mode.TAKEOVER
         if not self.active:
             return Mode.IDLE
-        if self.help_open:
+        if self.help_open and self.help_holds:
             return Mode.AWAITING_HELP
         if self.paused:
             return Mode.PAUSED
@@ -111,14 +113,29 @@ class AlreadyMet:
 
 @dataclass(frozen=True)
 class AskHelp:
-    """A help rule wants a person. Ignored while a request is open or practice is not active."""
+    """A help rule wants a person, because of the attempt of `phase`. Ignored while a request is open or practice is not active,
+    but that a request during which practice goes on becomes one that holds, when this one does."""
 
     reason: str
+    phase: str = "forward"
+    holds: bool = True
 
 
 @dataclass(frozen=True)
 class HelpAnswered:
-    """The open request is answered and practice may go on."""
+    """The open request is answered and practice may go on. `how`, a sentence, is for people."""
+
+    how: str = ""
+
+
+@dataclass(frozen=True)
+class HelpWithdrawn:
+    """The open request needs no answer any more: the robot got on by itself. Ignored by a request that holds."""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A person's word: leave the direction that is practised and go on with the other one."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +178,8 @@ Event = (
     | AlreadyMet
     | AskHelp
     | HelpAnswered
+    | HelpWithdrawn
+    | Skip
     | Evaluate
     | Evaluated
     | SoftwareStop
@@ -190,10 +209,14 @@ def advance(state: PracticeState, event: Event) -> PracticeState:
             return replace(state, contradictions=0)
         case AlreadyMet(other_too):
             return _after_skip(state, other_too) if state.practising else state
-        case AskHelp(reason):
-            return _ask(state, reason)
+        case AskHelp(reason, _, holds):
+            return _ask(state, reason, holds)
         case HelpAnswered():
             return replace(state, help_open=False, contradictions=0)
+        case HelpWithdrawn():
+            return state if state.help_holds else replace(state, help_open=False)
+        case Skip():
+            return state if state.reset in ("human", "none") else replace(state, phase=opposite(state.phase))
         case Evaluate():
             return state if state.stopped or state.takeover else replace(state, evaluating=True)
         case Evaluated():
@@ -234,10 +257,12 @@ def _after_skip(state: PracticeState, other_too: bool) -> PracticeState:
     return state
 
 
-def _ask(state: PracticeState, reason: str) -> PracticeState:
-    if state.help_open or not state.active:
+def _ask(state: PracticeState, reason: str, holds: bool = True) -> PracticeState:
+    if not state.active:
         return state
-    return replace(state, help_open=True, help_id=state.help_id + 1, help_reason=reason)
+    if state.help_open:
+        return replace(state, help_reason=reason, help_holds=True) if holds and not state.help_holds else state
+    return replace(state, help_open=True, help_id=state.help_id + 1, help_reason=reason, help_holds=holds)
 
 
 def opposite(phase: str) -> str:

@@ -6,6 +6,7 @@ Free of ROS and of the web, so that both sides can be tested with plain values. 
 
 from __future__ import annotations
 
+import base64
 import math
 import threading
 import time
@@ -202,7 +203,7 @@ class RunView:
                     "age_s": now - self._learner_at,
                     "metrics": self._learner,
                 },
-                "help": asdict(self._help) if self._help is not None and self._help.open else None,
+                "help": _help_data(self._help) if self._help is not None and self._help.open else None,
                 "attempts": {p: [asdict(a) for a in self._attempts.recent(p)] for p in PHASES},
                 "cameras": {c: now - self._images[c][2] if c in self._images else None for c in self.cameras},
                 "journal": [{**note, "age_s": now - note["at"]} for note in reversed(self._journal)],
@@ -279,3 +280,9 @@ def finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     return value
+
+
+def _help_data(request: HelpRequest) -> dict[str, Any]:
+    """An open request for the page; its picture as a data URI, empty without one."""
+    picture = request.image_jpeg and "data:image/jpeg;base64," + base64.b64encode(request.image_jpeg).decode()
+    return {**request.to_json(), "image": picture or ""}

@@ -52,6 +52,7 @@ COMMANDS: dict[str, Command] = {
     "practice resume": Command("etude_nodes.practice:resume_command", "Continue a run where it stopped.", True, True),
     "demo record": Command("actor.commands:demo_record", "Record demonstrations of both directions.", True),
     "demo list": Command("actor.commands:demo_list", "List recorded demonstrations."),
+    "task graph": Command("actor.commands:task_graph", "Check task files that share a scene, and show what leads to what."),
     "evaluate": Command("actor.commands:evaluate_command", "Run a policy from random starts and count successes.", True),
     "classifier train": Command(
         "reward_classifiers.commands:train_command", "Train a success classifier from demonstrations.", True

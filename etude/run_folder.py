@@ -61,8 +61,13 @@ class RunFolder:
 
     @property
     def help_log(self) -> Path:
-        """JSON lines: every help request and every answer."""
+        """JSON lines: every help request, every answer, and what was labelled."""
         return self.root / "help.jsonl"
+
+    @property
+    def help_pictures(self) -> Path:
+        """What help requests showed when they were asked: ``<id>.jpg``."""
+        return self.root / "help"
 
     @property
     def summary(self) -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Mode(StrEnum):
@@ -88,7 +89,14 @@ class PracticeStatus:
 
 @dataclass(frozen=True)
 class HelpRequest:
-    """A question to a person. `reason` is a sentence; `meanwhile` says what the robot does until answered."""
+    """A question to a person. `reason` is a sentence; `meanwhile` says what the robot does until answered.
+
+    Attributes:
+        level: 0 when asked, then one more each time that it is repeated because nobody answered.
+        question: a sentence about `image_jpeg` that ``stuck`` and ``not_stuck`` answer; empty when nothing is to be labelled.
+        answers: the words that can be answered now.
+        image_jpeg: the scene that it is about; empty without cameras. Not kept in JSON files.
+    """
 
     id: int
     reason: str
@@ -97,3 +105,25 @@ class HelpRequest:
     env_steps: int
     meanwhile: str
     open: bool
+    level: int = 0
+    question: str = ""
+    answers: tuple[str, ...] = ()
+    image_jpeg: bytes = field(default=b"", repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the picture."""
+        return {name: value for name, value in asdict(self).items() if name != "image_jpeg"}
+
+
+@dataclass(frozen=True)
+class StuckLabels:
+    """What a person said about the states of one actor between two interventions, each named by (segment, index).
+
+    Attributes:
+        first, last: the oldest and the newest labelled state; all between them are labelled too.
+        stuck_from: the first state that the robot could not undo, as all after it; None when there is none.
+    """
+
+    first: tuple[int, int]
+    last: tuple[int, int]
+    stuck_from: tuple[int, int] | None

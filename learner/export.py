@@ -43,7 +43,8 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
 
 def export_program(agent: Agent, state: AgentState) -> PolicyProgram:
     """The inference function ``(params, observation, key, explore) -> action`` for CPU and CUDA; works on a machine without a
-    GPU. That of an external policy takes its server's candidates ``(K, d)`` at the end."""
+    GPU. That of an external policy takes its server's candidates ``(K, d)`` at the end. With help `paint` it gives
+    ``(action, probability that the observation cannot be undone)``."""
     parameters = flatten(agent.policy_parameters(state))
 
     def program(
@@ -52,10 +53,11 @@ def export_program(agent: Agent, state: AgentState) -> PolicyProgram:
         key: jax.Array,
         explore: jax.Array,
         candidates: jax.Array | None = None,
-    ) -> jax.Array:
+    ) -> Any:
         # an encoder without cameras, an external policy, and no critic at all have no parameters: keep their empty branches
         tree = {"encoder": {}, "policy": {}} | unflatten(params)
-        return agent.act(tree, observation, key, explore, candidates)
+        action = agent.act(tree, observation, key, explore, candidates)
+        return (action, agent.irreversible(tree, observation)) if agent.learns_irreversible else action
 
     shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in parameters.items()}
     observation = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in agent.observation_spec.shapes().items()}

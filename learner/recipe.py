@@ -22,15 +22,20 @@ import optax
 from etude.config import RecipeConfig
 from etude.specs import PHASES, ActionSpec, ObservationSpec
 from etude.text_embedding import embed
+from learner.directions import map_directions, only
 from learner.exploration import rnd
+from learner.help import irreversibility
 from learner.networks.encoders import ObservationEncoder
 from learner.parts import Improver, Metrics, Params, Rows, candidate_features, part
+from learner.replay.ring import UNLABELLED
 from learner.rewards.learned import LearnedRewards
 
 Batch = dict[str, Any]
 Stage = Literal["clone", "offline", "online"]
 """What an update is for. ``clone``: policies imitate the demonstrations (the encoder too), critics learn beside.
 ``offline``: the whole recipe on prior data. ``online``: the whole recipe while practising."""
+ENCODED_AT_ONCE = 256
+"""Observations per call when a classifier of states is trained."""
 
 
 @flax.struct.dataclass
@@ -49,6 +54,7 @@ class AgentState:
     log_temperature: jax.Array
     novelty: Params
     discriminators: Params
+    irreversibility: Params
     critic_optimiser: optax.OptState
     policy_optimiser: optax.OptState
     temperature_optimiser: optax.OptState
@@ -126,6 +132,7 @@ class Agent:
             discriminators=self.learned_rewards.init(
                 jax.random.fold_in(novelty_key, 1), statistics, {"encoder": encoder, "critic": critic}
             ),
+            irreversibility=irreversibility.init(novelty_key, features.shape[-1]) if self.learns_irreversible else {},
             critic_optimiser=self.critic_optimiser.init((encoder, critic)),
             policy_optimiser=self.policy_optimiser.init(policy),
             temperature_optimiser=self.temperature_optimiser.init(log_temperature),
@@ -191,10 +198,10 @@ class Agent:
                 monte_carlo_return=batch["monte_carlo_return"],
                 demonstration=batch["demonstration"],
                 weight=batch["weight"],
-                irreversible=jnp.zeros_like(reward),
+                irreversible=self._irreversible_next(state, batch, z_next),
                 temperature=jax.lax.stop_gradient(jnp.exp(log_temperature)),
             )
-            losses, metrics = _map_directions(
+            losses, metrics = map_directions(
                 lambda *arguments: self._direction_loss(*arguments, step=state.updates, stage=stage, improve=improve),
                 critic,
                 state.target_critic,
@@ -227,7 +234,7 @@ class Agent:
         target = _towards(state.target_critic, critic, self.recipe.critic.tau)
         if only_acting:
             before = (state.critic, state.target_critic, state.policy, state.policy_average, state.log_temperature)
-            critic, target, policy, average, log_temperature = _only(
+            critic, target, policy, average, log_temperature = only(
                 batch["trained"], (critic, target, policy, average, log_temperature), before
             )
         state = dataclasses.replace(
@@ -246,6 +253,33 @@ class Agent:
             updates=state.updates + 1,
         )
         return state, metrics
+
+    @property
+    def learns_irreversible(self) -> bool:
+        return self.recipe.help.kind == "paint"
+
+    def _irreversible_next(self, state: AgentState, batch: Batch, z_next: jax.Array) -> jax.Array:
+        """``(D, B)``: whether the next states are irreversible, as labelled, or else the probability (PAINT, §4)."""
+        if not self.learns_irreversible:
+            return jnp.zeros_like(batch["reward"])
+        predicted = irreversibility.probability(state.irreversibility, z_next)
+        return jnp.where(batch["stuck"] == UNLABELLED, predicted, batch["stuck"])
+
+    def learn_irreversible(
+        self, state: AgentState, stuck: Mapping[str, np.ndarray], free: Mapping[str, np.ndarray], rng: np.random.Generator
+    ) -> AgentState:
+        """A classifier trained from scratch on observations ``(n, …)`` that people labelled; the rest of `state` stays."""
+        encode = jax.jit(self.encode)
+
+        def features(observations: Mapping[str, np.ndarray]) -> np.ndarray:
+            count = len(observations["state"])
+            blocks = np.array_split(np.arange(count), max(1, -(-count // ENCODED_AT_ONCE)))
+            encoded = [encode(state.encoder, state.statistics, {n: a[rows] for n, a in observations.items()}) for rows in blocks]
+            return np.concatenate([np.asarray(block) for block in encoded])
+
+        key = jnp.asarray(rng.integers(2**32, size=2, dtype=np.uint32))
+        updates = self.recipe.help.classifier_updates
+        return dataclasses.replace(state, irreversibility=irreversibility.fit(key, features(stuck), features(free), updates, rng))
 
     def _direction_loss(
         self,
@@ -327,7 +361,7 @@ class Agent:
             return self.improvement.targets(self._improver(critic), policy, candidate_features(z, candidates), action, key)
 
         keys = jax.random.split(key, len(self.directions))
-        targets_of = _map_directions(targets, state.critic, state.policy_average, z, batch["action"], batch["candidates"], keys)
+        targets_of = map_directions(targets, state.critic, state.policy_average, z, batch["action"], batch["candidates"], keys)
         return jnp.asarray(targets_of)
 
     def _with_bonus(self, state: AgentState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Params]:
@@ -404,6 +438,8 @@ class Agent:
         parameters = {"encoder": state.encoder, "statistics": state.statistics, "policy": state.policy_average}
         if self.instructions is not None:
             parameters["instructions"] = jnp.asarray(self.instructions)
+        if self.learns_irreversible:
+            parameters["irreversibility"] = state.irreversibility
         return parameters | ({"critic": state.critic} if self.improvement.ACTS_WITH_CRITIC else {})
 
     def act(
@@ -427,6 +463,12 @@ class Agent:
         action = self.improvement.act(self._improver(critic), policy, features, key, explore)[0]
         return action if self.recipe.policy.chunk == 1 else action.reshape(-1, self.action_spec.dim)
 
+    def irreversible(self, parameters: Params, observation: dict[str, jax.Array]) -> jax.Array:
+        """Probability, scalar, that one unbatched observation cannot be undone. Exported beside the action with help `paint`."""
+        batched = {name: observation[name][None] for name in self.observation_spec.shapes()}
+        features = self.encode(parameters["encoder"], parameters["statistics"], batched)
+        return irreversibility.probability(parameters["irreversibility"], features)[0]
+
 
 def _while_practising(recipe: RecipeConfig) -> RecipeConfig:
     """The recipe with the settings that practice replaces."""
@@ -442,22 +484,6 @@ def _embedded(recipe: RecipeConfig, instructions: Mapping[str, str] | None) -> n
         raise ValueError(f"recipe {recipe.name!r} reads instructions: give Agent those of the task (TaskConfig.instructions)")
     encoder = recipe.encoder
     return np.stack([embed(encoder.instruction, instructions[phase], encoder.instruction_dim) for phase in PHASES])
-
-
-def _map_directions(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function` for every direction, the leading axis of each leaf of `arguments`.
-
-    A single direction is not mapped: XLA reduces arrays with a leading axis of 1 several times slower on a CPU.
-    """
-    if jax.tree.leaves(arguments)[0].shape[0] > 1:
-        return jax.vmap(function)(*arguments)
-    only = jax.tree.map(lambda leaf: leaf[0], arguments)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], function(*only))
-
-
-def _only(trained: jax.Array, after: Params, before: Params) -> Params:
-    """`after` for directions whose entry in `trained` ``(D,)`` is 1, `before` for the others; leaves ``(D, …)``."""
-    return jax.tree.map(lambda a, b: jnp.where(trained.reshape(-1, *(1 for _ in a.shape[1:])) > 0, a, b), after, before)
 
 
 def _towards(slow: Params, fast: Params, rate: float) -> Params:

@@ -26,10 +26,12 @@ from etude.metrics import MetricsWriter
 from etude.policy_file import save_policy
 from etude.run_folder import RunFolder
 from etude.specs import ActionSpec, ObservationSpec
+from etude.status import StuckLabels
 from etude.step import Step
 from learner import export, pretraining
 from learner.checkpoint import Checkpoints, to_host
 from learner.distillation import Distiller
+from learner.help.labels import StuckStates, labelled_states
 from learner.recipe import Agent, AgentState, Stage
 from learner.replay.candidates import candidates_of
 from learner.replay.demonstrations import add_practice, fill_returns, load_demonstrations, state_statistics
@@ -98,6 +100,7 @@ class Learner:
         self._sampler = BatchSampler(config.recipe, self._demonstrations, self._online, config.seed, candidates, self._lock)
         self._store = _open_store(folder.episodes, observation_spec, action_spec, {"run": self.run_id, "task": config.task.name})
         self._labels = InterventionLabels(config.recipe, self._online)
+        self._stuck, self._stuck_changed = StuckStates(self._online), False
         self.environment_steps = 0
         self.updates = 0
         self._pretrained_updates = 0
@@ -140,6 +143,13 @@ class Learner:
     def ingest(self, step: Step) -> None:
         """Take one step from the wire; returns at once. Duplicates and gaps are sorted out by the store."""
         self._steps.put(step)
+
+    def label_stuck(self, actor_id: str, labels: StuckLabels) -> None:
+        """Take a person's labels of states; with help rule `paint` the classifier is trained anew, soon."""
+        with self._lock:
+            known = self._stuck.label(actor_id, labels)
+        log.info("stuck labels of %s: %d states of practice are labelled now", actor_id, known)
+        self._stuck_changed = self._agent.learns_irreversible
 
     def acknowledgements(self) -> dict[str, tuple[int, int]]:
         """actor_id -> (received, stored): highest contiguous sequence in memory and on disk."""
@@ -285,6 +295,8 @@ class Learner:
             if self.pretrained and "online" not in blocks:
                 # compiled while the actor is still evaluating the first policy, so that practice does not wait for it
                 blocks["online"] = self._compile_online_block()
+            if self._stuck_changed:
+                self._learn_irreversible()
             now = time.monotonic()
             due = now - last_checkpoint > self.config.publish.checkpoint_interval_s and self.updates > 0
             if (due or not self._checkpoint_waiters.empty()) and not self._checkpoint_data.full():
@@ -315,6 +327,14 @@ class Learner:
             if now - last_log > 5.0:
                 self._writer.write(self.environment_steps, self.metrics())
                 last_log = now
+
+    def _learn_irreversible(self) -> None:
+        self._stuck_changed = False
+        rings, rng = (self._demonstrations, self._online), np.random.default_rng(self.updates)
+        with self._lock:
+            stuck, free = (labelled_states(rings, which, rng) for which in (True, False))
+        self._state = self._agent.learn_irreversible(self._state, stuck, free, rng)
+        log.info("irreversible states: trained on %d stuck and %d free ones", len(stuck["state"]), len(free["state"]))
 
     def _compile_online_block(self) -> Any:
         example = jax.tree.map(jnp.asarray, self._sampler.example(self._block))

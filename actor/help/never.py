@@ -5,14 +5,19 @@ For scenes that cannot be broken, and as the baseline that shows what the other 
 
 from __future__ import annotations
 
+from actor.help import Ask, Attempt
+
 
 class Never:
     """Asks nobody."""
 
-    def after_attempt(self, phase: str, success: bool) -> str | None:
+    def after_step(self, steps: int, irreversible: float) -> Ask | None:
         return None
 
-    def object_lost(self) -> str | None:
+    def after_attempt(self, attempt: Attempt) -> Ask | None:
+        return None
+
+    def object_lost(self) -> Ask | None:
         return None
 
     def answered(self) -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from actor.help import Ask, Attempt
 from etude.specs import PHASES
+
+OBJECT_LOST = "The object has left the table, the robot cannot bring it back."
 
 
 @dataclass
@@ -19,14 +22,18 @@ class Timeout:
     limit: int
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
 
-    def after_attempt(self, phase: str, success: bool) -> str | None:
-        self.counts[phase] = 0 if success else self.counts[phase] + 1
+    def after_step(self, steps: int, irreversible: float) -> Ask | None:
+        return None
+
+    def after_attempt(self, attempt: Attempt) -> Ask | None:
+        phase = attempt.phase
+        self.counts[phase] = 0 if attempt.success else self.counts[phase] + 1
         if self.counts[phase] < self.limit:
             return None
-        return f"The last {self.counts[phase]} {phase} attempts timed out: the robot seems stuck."
+        return Ask(f"{phase} timeouts", f"The last {self.counts[phase]} {phase} attempts timed out: the robot seems stuck.")
 
-    def object_lost(self) -> str | None:
-        return "The object has left the table, the robot cannot bring it back."
+    def object_lost(self) -> Ask | None:
+        return Ask("object lost", OBJECT_LOST)
 
     def answered(self) -> None:
         self.counts = dict.fromkeys(PHASES, 0)

@@ -70,8 +70,9 @@ element("clear-stop").addEventListener("click", () => command("software_stop", {
 element("pause").addEventListener("click", () =>
   command("mode", { mode: PRACTISING.includes(latest?.status?.mode) ? "pause" : "practise" }));
 element("evaluate").addEventListener("click", () => command("mode", { mode: "evaluate" }));
-element("help-reset").addEventListener("click", () => command("help", { answer: "reset", operator: "page" }));
-element("help-continue").addEventListener("click", () => command("help", { answer: "continue", operator: "page" }));
+for (const answer of ["reset", "continue", "skip", "take_over", "stop", "stuck", "not_stuck"]) {
+  element(`help-${answer}`).addEventListener("click", () => command("help", { answer, operator: "page" }));
+}
 element("command-close").addEventListener("click", () => (element("notice-command").hidden = true));
 
 element("success-forward").parentElement.addEventListener("click", ({ target }) => {

@@ -236,6 +236,13 @@ function renderNotices({ run, actor, status: s, help }) {
     text("help-reason", help.reason);
     text("help-meanwhile", help.meanwhile);
     text("help-reset", run.simulated ? "Reset the scene" : "I have reset the scene");
+    const image = element("help-image");
+    image.hidden = !help.image;
+    if (help.image && image.src !== help.image) image.src = help.image;
+    text("help-question", help.question);
+    element("help-question").hidden = !help.question;
+    for (const answer of ["stuck", "not_stuck"]) element(`help-${answer}`).hidden = !help.question;
+    element("notice-help").classList.toggle("danger", help.level >= 2);
     text("help-age", `Asked ${ago(Math.max(0, Date.now() / 1000 - help.stamp_ns / 1e9))} ago.`);
   }
   element("notice-silent").hidden = !actor.silent;

@@ -43,6 +43,13 @@ class DirectionConfig(Model):
 
     instruction: str
     max_steps: int = Field(40, gt=0, description="Control steps after which the phase times out.")
+    needs: tuple[str, ...] = Field((), description="Conditions of the scene under which it is possible, e.g. drawer_open.")
+    undoes: tuple[str, ...] = Field((), description="Conditions that no longer hold after it succeeded.")
+    leads_to: tuple[str, ...] = Field(
+        (),
+        description="Conditions that hold after it succeeded. A pair whose directions name none alternates; naming them joins "
+        "several task files to one graph (actor/task_graph.py).",
+    )
 
 
 class TaskConfig(Model):

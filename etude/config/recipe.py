@@ -167,10 +167,37 @@ class ResetConfig(Model):
 
 
 class HelpConfig(Model):
-    kind: Literal["never", "timeout"] = "timeout"
+    kind: Literal["never", "timeout", "paint", "classifier_doubt"] = Field(
+        "timeout",
+        description="timeout: many failures in a row. paint: a classifier of irreversible states, learned from labels that "
+        "people give. classifier_doubt: the success classifier is unsure again and again.",
+    )
+    meanwhile: Literal["hold", "practise"] = Field(
+        "hold",
+        description="What the robot does until answered. practise: it goes on, and the request is withdrawn at the next success "
+        "of that direction. A lost object, two goals met at once and a person's reset always hold.",
+    )
+    escalate_after_s: float = Field(
+        300.0, gt=0, description="A request that nobody answers is repeated after so long, a level higher each time, up to 3."
+    )
+    cooldown_s: float = Field(
+        0.0, ge=0, description="No second request for the same kind of reason within this time, unless the robot cannot go on."
+    )
     timeouts_before_help: int = Field(
         8, ge=1, description="Consecutive timed-out attempts of one direction after which a person is asked."
     )
+    # paint
+    seed_steps: int = Field(1000, ge=0, description="Control steps before the first alarm; at their end a person looks once.")
+    steps_before_asking: int = Field(300, ge=0, description="Control steps from the alarm to the question (N).")
+    horizon_steps: int = Field(200_000, ge=1, description="Control steps without help after which a person is asked to look.")
+    classifier_updates: int = Field(
+        5000, ge=1, description="Updates of the classifier, from scratch, after every labelled intervention; PAINT makes 50,000."
+    )
+    # classifier_doubt
+    doubt_band: tuple[float, float] = Field(
+        (0.2, 0.8), description="Probabilities of success at the end of an attempt that count as unsure."
+    )
+    doubtful_attempts: int = Field(3, ge=1, description="Unsure attempts in a row after which labels are asked for.")
     scripted_answer_delay_s: float | None = Field(
         None,
         ge=0,
@@ -306,6 +333,11 @@ class RecipeConfig(Model):
         self._external_policy_fits()
         self._learned_rewards_fit()
         self._curriculum_fits()
+        if self.help.kind == "paint" and self.encoder.instruction != "none":
+            raise ValueError(
+                "help.kind 'paint' has one classifier of states for both directions, and encoder.instruction makes features "
+                "depend on the direction: set encoder.instruction to none, or use help.kind timeout"
+            )
         if self.reset.kind == "instruction" and self.encoder.instruction == "none":
             raise ValueError(
                 "reset.kind 'instruction' has one policy for both phases, and encoder.instruction is 'none', so nothing tells it "

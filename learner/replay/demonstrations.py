@@ -36,6 +36,7 @@ def load_demonstrations(
     for segment in segments:
         for step in relabel(segment.steps(), recipe.reward):
             row = ring.add(step)
+            ring.stuck[row] = 0.0  # what was demonstrated can be undone (PAINT)
         begun = np.array(ring.segment_rows(row)[:-1], np.int64)
         ring.monte_carlo_return[begun] = monte_carlo_returns(
             ring.reward[begun], ring.terminal[begun], recipe.critic.discount, None

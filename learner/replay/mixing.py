@@ -33,6 +33,7 @@ class BatchSampler:
     own: the batch's rows are weighed by how rarely they were drawn, which has the same expectation and encodes nothing twice.
     Where the recipe's encoder reads instructions, observations have ``instruction``: the embedding of the text that was stored
     with the row. `candidates` are those of an external policy. `lock` guards the rings; the policy server is asked without it.
+    With help rule `paint` there is ``stuck``: the label of the next observation (`Ring.stuck`).
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class BatchSampler:
         self.rng = np.random.default_rng(seed)
         self._directions, self._encoder = recipe.directions, recipe.encoder
         self._contrast = Contrast(recipe.learned_rewards, demonstrations, online, self.rng)
+        self._stuck = recipe.help.kind == "paint"
 
     def sample(self, updates: int, demonstrations_only: bool = False) -> dict[str, Any]:
         """Batches for `updates` updates; ``config.batch_size`` rows per update, shared equally by the phases.
@@ -105,7 +107,7 @@ class BatchSampler:
             "next_observation": following,
             "action": np.empty((*lead, self.online.chunk * self.online.action.shape[1]), np.float32),
         }
-        for name in ("reward", "terminal", "discount", "demonstration", "monte_carlo_return", "weight"):
+        for name in ("reward", "terminal", "discount", "demonstration", "monte_carlo_return", "weight", *["stuck"] * self._stuck):
             batch[name] = np.empty(lead, np.float32)
         if self.candidates:
             for name in ("candidates", "next_candidates"):
@@ -144,6 +146,8 @@ class BatchSampler:
             if self.config.distillation_share == "proportional" and count < rows:
                 batch["weight"][where][part] *= self._share_of_all(ring, phase) * rows / count
             batch["demonstration"][where][part] = is_demonstration
+            if self._stuck:
+                batch["stuck"][where][part] = ring.stuck[ring.next_row[last]]
 
     def _demonstrations(self, phase: str, rows: int, only: bool) -> int:
         """How many of `rows` are demonstrations."""

@@ -19,6 +19,13 @@ from etude.specs import PHASES, ActionSpec, ObservationSpec
 from etude.step import Step
 
 NONE = -1
+UNLABELLED = -1.0
+"""Of `Ring.stuck`: nobody said whether the state can be undone."""
+
+
+def place(segment: int, index: int) -> int:
+    """Order of an actor's steps as one number."""
+    return segment << 24 | index
 
 
 class _IndexSet:
@@ -87,6 +94,10 @@ class Ring:
         self.row_phase = np.full(capacity, NONE, np.int8)
         self.instruction = np.zeros(capacity, np.int32)
         """Index into `texts`."""
+        self.stuck = np.full(capacity, UNLABELLED, np.float32)
+        """A person's word on the row's observation: 1 it cannot be undone, 0 it can, or `UNLABELLED`."""
+        self.actor, self.place = np.full(capacity, NONE, np.int32), np.zeros(capacity, np.int64)
+        self._actors: dict[str, int] = {}
         self.texts: list[str] = []
         self._numbers: dict[str, int] = {}
         self.frame = np.full(capacity, NONE, np.int64)
@@ -110,6 +121,8 @@ class Ring:
         self.success[row] = False
         self.monte_carlo_return[row] = -np.inf
         self.weight[row] = 1.0
+        self.stuck[row] = UNLABELLED
+        self.actor[row], self.place[row] = self.actor_number(step.actor_id), place(step.segment, step.index)
         self.row_phase[row] = PHASES.index(step.phase)
         self.instruction[row] = self._number(step.instruction)
         self.frame[row] = self.steps
@@ -140,6 +153,10 @@ class Ring:
             row = int(self.previous_row[row])
             if row == NONE:
                 return
+
+    def actor_number(self, actor_id: str) -> int:
+        """What `actor` holds for rows of this actor."""
+        return self._actors.setdefault(actor_id, len(self._actors))
 
     def _number(self, text: str) -> int:
         if text not in self._numbers:

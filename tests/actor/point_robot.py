@@ -92,6 +92,7 @@ class PointPolicy:
         self.ready = True
         self.version = 3
         self.weight_age_s = 0.5
+        self.irreversible = float("nan")
         self.delay_s = 0.001
         self.explored: list[bool] = []
         self.begun = 0

@@ -1,13 +1,63 @@
-"""When a person is asked, by the outcomes of attempts alone."""
+"""When a person is asked, by each rule alone."""
 
 from __future__ import annotations
 
+import math
+
+import pytest
+
+from actor.help import Attempt
+from actor.help.classifier_doubt import ClassifierDoubt
+from actor.help.paint import Paint
 from actor.help.timeout import Timeout
+
+
+def attempt(phase="forward", success=False, probability=math.nan, segment=1):
+    return Attempt(segment, phase, success, probability)
 
 
 def test_one_direction_s_successes_do_not_hide_that_the_other_is_stuck():
     rule = Timeout(limit=3)
-    asked = [rule.after_attempt(phase, success) for phase, success in [("forward", True), ("backward", False)] * 3]
-    assert asked[:5] == [None] * 5 and "3 backward attempts" in asked[5]
+    asked = [rule.after_attempt(attempt(phase, success)) for phase, success in [("forward", True), ("backward", False)] * 3]
+    assert asked[:5] == [None] * 5 and "3 backward attempts" in asked[5].reason
     rule.answered()
-    assert rule.after_attempt("backward", False) is None
+    assert rule.after_attempt(attempt("backward")) is None
+
+
+def asked_at(rule, probabilities, first=1):
+    """Steps at which `rule` wants a person, and what for."""
+    asks = [(step, rule.after_step(step, p)) for step, p in enumerate(probabilities, first)]
+    return [(step, ask.about) for step, ask in asks if ask]
+
+
+def test_paint_asks_so_many_steps_after_the_first_alarm_and_until_it_is_answered():
+    rule = Paint(seed_steps=0, patience_steps=5, horizon_steps=1000)
+    assert asked_at(rule, [0.1, 0.5, 0.51, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]) == [(8, "irreversible"), (9, "irreversible")]
+    rule.answered()
+    assert asked_at(rule, [0.1] * 20, first=10) == [], "the alarm is forgotten"
+
+
+def test_paint_ignores_alarms_in_the_seed_steps_and_has_somebody_look_once_at_their_end():
+    rule = Paint(seed_steps=10, patience_steps=2, horizon_steps=1000)
+    assert asked_at(rule, [0.9] * 10) == [(10, "seed steps")]
+    rule.answered()
+    assert asked_at(rule, [0.1] * 20, first=11) == []
+    assert asked_at(Paint(10, 2, 1000), [0.1] * 5, first=50) == [], "not again after a restart"
+
+
+def test_paint_has_somebody_look_after_a_long_time_without_help():
+    rule = Paint(seed_steps=0, patience_steps=5, horizon_steps=20)
+    assert asked_at(rule, [math.nan] * 20) == [(20, "horizon")]
+    rule.answered()
+    assert asked_at(rule, [0.0] * 20, first=21) == [(40, "horizon")]
+    assert rule.object_lost() is None, "nobody tells it what is irreversible"
+
+
+@pytest.mark.parametrize("clear", [0.0, 0.1, 0.9, 1.0, math.nan])
+def test_doubt_is_asked_about_when_attempts_in_a_row_end_unsure(clear):
+    rule = ClassifierDoubt((0.2, 0.8), limit=3)
+    outcomes = [0.5, 0.7, clear, 0.3, 0.2, 0.8]
+    asked = [rule.after_attempt(attempt(probability=p, segment=i)) for i, p in enumerate(outcomes, 1)]
+    assert asked[:5] == [None] * 5 and "attempts 4, 5, 6" in asked[5].reason
+    rule.answered()
+    assert rule.after_attempt(attempt(probability=0.5)) is None

@@ -17,6 +17,8 @@ EVENTS = st.one_of(
             p.Finish(),
             p.Begun(),
             p.HelpAnswered(),
+            p.HelpWithdrawn(),
+            p.Skip(),
             p.Evaluate(),
             p.Evaluated(),
             p.SoftwareStop(),
@@ -27,7 +29,7 @@ EVENTS = st.one_of(
     ),
     st.builds(p.SegmentEnded, st.booleans()),
     st.builds(p.AlreadyMet, st.booleans()),
-    st.builds(p.AskHelp, st.just("why")),
+    st.builds(p.AskHelp, st.just("why"), st.sampled_from(["forward", "backward"]), st.booleans()),
 )
 HISTORIES = st.lists(EVENTS, max_size=40)
 STARTS = st.builds(p.PracticeState, reset=st.sampled_from(["human", "backward_policy", "instruction", "medal", "none"]))
@@ -122,9 +124,22 @@ def test_help_requests_are_answered_cancelled_or_open_and_never_two_at_once(stat
             assert state.help_open and state.help_reason
             open_id = state.help_id
         elif before.help_open and not state.help_open:
-            assert event in (p.HelpAnswered(), p.Finish())
+            assert event in (p.HelpAnswered(), p.Finish(), p.HelpWithdrawn())
             open_id = None
         assert state.help_open == (open_id is not None)
+
+
+@given(STARTS, HISTORIES)
+def test_an_open_request_holds_or_practice_goes_on_beside_it_and_either_way_it_can_be_closed(state, events):
+    state = run([*events, p.ClearStop(), p.Evaluated(), p.Release(), p.Start(), p.AskHelp("why", "forward", False)], state)
+    assert state.help_open
+    assert state.practising != state.help_holds
+    assert not p.advance(state, p.HelpAnswered()).help_open
+    assert not p.advance(state, p.Finish()).help_open
+    assert p.advance(state, p.HelpWithdrawn()).help_open == state.help_holds
+    holding = p.advance(state, p.AskHelp("the object is lost"))
+    assert holding.mode is Mode.AWAITING_HELP and holding.help_id == state.help_id
+    assert p.advance(holding, p.HelpWithdrawn()) == holding, "what the robot cannot leave by itself is not withdrawn"
 
 
 @given(STARTS, HISTORIES)
@@ -132,8 +147,8 @@ def test_nothing_but_the_end_of_an_attempt_or_a_skip_changes_the_direction(state
     for event in events:
         before, state = state, p.advance(state, event)
         if state.phase != before.phase:
-            assert isinstance(event, p.SegmentEnded | p.AlreadyMet)
-            assert before.practising or before.takeover
+            assert isinstance(event, p.SegmentEnded | p.AlreadyMet | p.Skip)
+            assert before.practising or before.takeover or event == p.Skip()
 
 
 def test_success_and_time_out_both_switch_the_direction():

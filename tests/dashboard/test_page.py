@@ -151,6 +151,19 @@ def test_help_is_explained_and_answered(page, served: Served) -> None:
     page.wait_for_selector("#notice-help", state="hidden")
 
 
+def test_a_picture_is_labelled_while_the_request_stays_open(page, served: Served) -> None:
+    served.view.on_status(example_status(mode=Mode.AWAITING_HELP))
+    served.view.on_help(example_help(question="Question 1: is the scene stuck?", image_jpeg=picture(64, 64, 0.5)))
+    page.wait_for_selector("#help-image:visible")
+    assert "Question 1" in page.inner_text("#notice-help")
+    page.click("#help-not_stuck")
+    wait_until(lambda: served.bridge.commands == [("resolve_help", "not_stuck", "page")])
+    served.view.on_help(example_help())
+    page.wait_for_selector("#help-stuck", state="hidden")
+    page.click("#help-take_over")
+    wait_until(lambda: served.bridge.commands[-1] == ("resolve_help", "take_over", "page"))
+
+
 def test_an_attempt_can_be_relabelled(page, served: Served) -> None:
     fill_history(served.view, minutes=2)
     page.click("#success-forward .dot[data-segment]")

@@ -11,7 +11,8 @@ from helpers import ACTION, OBSERVATION, STATE_ONLY, random_batch, small_recipe
 
 from etude.policy_file import PolicyProgram
 from learner import export
-from learner.recipe import Agent, _map_directions
+from learner.directions import map_directions
+from learner.recipe import Agent
 
 
 @functools.cache
@@ -232,7 +233,7 @@ def test_every_direction_is_computed_alike_however_many_there_are(directions: in
         return (x["a"] * y).sum(), {"m": x["a"].mean()}
 
     a, y = jnp.arange(directions * 6.0).reshape(directions, 2, 3), jnp.arange(directions * 3.0).reshape(directions, 3)
-    total, metrics = _map_directions(function, {"a": a}, y)
+    total, metrics = map_directions(function, {"a": a}, y)
     np.testing.assert_allclose(total, [(a[i] * y[i]).sum() for i in range(directions)])
     np.testing.assert_allclose(metrics["m"], a.mean((1, 2)))
 

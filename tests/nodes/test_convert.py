@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from etude.status import HelpRequest, Mode, PracticeStatus, SuccessRate
+from etude.status import HelpRequest, Mode, PracticeStatus, StuckLabels, SuccessRate
 from etude.step import Source, Step
 from etude_nodes import convert
 from etude_nodes.weights import split
@@ -156,6 +157,15 @@ def test_a_status_survives_the_wire(mode, forward, backward, number, value, text
 def test_a_help_request_survives_the_wire() -> None:
     request = HelpRequest(4, "The block has left the table.", "forward", 123, 456, "The arm holds still.", True)
     assert convert.help_from_message(over_the_wire(convert.help_to_message(request, "robot"))) == request
+    asked = dataclasses.replace(request, level=2, question="Stuck?", answers=("stuck", "reset"), image_jpeg=b"\xff\xd8\x00")
+    assert convert.help_from_message(over_the_wire(convert.help_to_message(asked, "robot"))) == asked
+
+
+@pytest.mark.parametrize("stuck_from", [(3, 0), None])
+def test_stuck_labels_survive_the_wire(stuck_from) -> None:
+    labels = StuckLabels((1, 2), (4, 5), stuck_from)
+    message = over_the_wire(convert.stuck_labels_to_message(labels, "actor"))
+    assert message.actor_id == "actor" and convert.stuck_labels_from_message(message) == labels
 
 
 @given(st.binary(min_size=0, max_size=50))

@@ -10,7 +10,7 @@ import pytest
 
 from etude.config import RunConfig, load_run_config
 from etude.run_folder import RunFolder
-from etude.status import HelpRequest, Mode, PracticeStatus, SuccessRate
+from etude.status import HelpRequest, Mode, PracticeStatus, StuckLabels, SuccessRate
 from etude.summary import read_json, read_json_lines
 from etude_nodes.rehearsal import Rehearsal
 
@@ -191,6 +191,27 @@ def test_help_is_logged_before_it_is_told(folder: RunFolder, config: RunConfig) 
     stage.rehearsal.on_help(dataclasses.replace(request, open=False, meanwhile="Answered by the helper: reset."))
     assert [item.open for item in stage.rehearsal.take_help_requests()] == [True, False]
     assert [row["event"] for row in read_json_lines(folder.help_log)] == ["asked", "answered"]
+
+
+def test_a_repeated_request_is_logged_with_its_level_and_its_picture_is_kept_once(folder: RunFolder, config: RunConfig) -> None:
+    stage = practising(folder, config)
+    request = HelpRequest(1, "The robot seems stuck.", "forward", 5, 7, "It holds still.", True, image_jpeg=b"picture")
+    for told in (request, dataclasses.replace(request, question="Is it stuck?"), dataclasses.replace(request, level=1)):
+        stage.rehearsal.on_help(told)
+    assert len(stage.rehearsal.take_help_requests()) == 3
+    rows = read_json_lines(folder.help_log)
+    assert [(row["event"], row["level"], row.get("image")) for row in rows] == [("asked", 0, "help/1.jpg"), ("asked", 1, None)]
+    assert (folder.help_pictures / "1.jpg").read_bytes() == b"picture"
+
+
+def test_stuck_labels_are_logged_and_told_again_after_a_restart(folder: RunFolder, config: RunConfig) -> None:
+    given = [StuckLabels((1, 0), (3, 7), (2, 4)), StuckLabels((4, 0), (5, 1), None)]
+    first = Stage(folder, config).rehearsal
+    for labels in given:
+        first.on_stuck_labels(labels)
+    assert first.take_stuck_labels() == given and first.take_stuck_labels() == []
+    second = Stage(folder, config).rehearsal
+    assert second.take_stuck_labels() == given and second.take_stuck_labels() == []
 
 
 def test_the_status_file_is_json_even_with_numbers_that_are_not(folder: RunFolder, config: RunConfig) -> None:

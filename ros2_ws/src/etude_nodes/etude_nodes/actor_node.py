@@ -30,7 +30,7 @@ from actor.snapshot import Answer
 from etude.cli import clear_message
 from etude.config import RunConfig
 from etude.run_folder import RunFolder
-from etude.status import HelpRequest, PracticeStatus
+from etude.status import HelpRequest, PracticeStatus, StuckLabels
 from etude.step import Step
 from etude_nodes import convert, qos
 from etude_nodes.policy_inbox import PolicyInbox
@@ -107,6 +107,7 @@ class ActorNode(Node):
         self._steps = self.create_publisher(msg.Step, qos.robot_topic(name, "steps"), qos.STEPS)
         self._statuses = self.create_publisher(msg.PracticeStatus, qos.robot_topic(name, "practice_status"), qos.latched())
         self._help = self.create_publisher(msg.HelpRequest, qos.robot_topic(name, "help_request"), qos.latched())
+        self._stuck_labels = self.create_publisher(msg.StuckLabels, qos.robot_topic(name, "stuck_labels"), qos.STUCK_LABELS)
         self._diagnostics = self.create_publisher(convert.DiagnosticArray, qos.DIAGNOSTICS_TOPIC, qos.DIAGNOSTICS)
         self._cameras = {
             camera: self.create_publisher(convert.CompressedImage, qos.camera_topic(name, camera), qos.SENSOR)
@@ -151,6 +152,9 @@ class ActorNode(Node):
 
     def publish_help(self, request: HelpRequest) -> None:
         self._help.publish(convert.help_to_message(request, self._config.robot_namespace))
+
+    def publish_stuck_labels(self, labels: StuckLabels) -> None:
+        self._stuck_labels.publish(convert.stuck_labels_to_message(labels, self._outbox.actor_id))
 
     def publish_diagnostics(self, status: PracticeStatus) -> None:
         level = "warn" if status.holding or self.lead.silent or self._inbox.refused else "ok"
@@ -270,6 +274,8 @@ class Teller:
         now = time.monotonic()
         for request in self._rehearsal.take_help_requests():
             self._node.publish_help(request)
+        for labels in self._rehearsal.take_stuck_labels():
+            self._node.publish_stuck_labels(labels)
         if now >= due["cameras"]:
             due["cameras"] = now + CAMERA_PERIOD_S
             self._node.publish_cameras(self._loop)
@@ -315,6 +321,7 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
             evaluation_robot=evaluation_robot,
             lead=node.lead,
             on_help=rehearsal.on_help,
+            on_stuck_labels=rehearsal.on_stuck_labels,
             on_evaluation=rehearsal.on_evaluation,
             resume_from=rehearsal.counters,
         )

@@ -17,7 +17,7 @@ from etude_msgs import msg
 from sensor_msgs.msg import CompressedImage
 
 from etude.specs import PHASES
-from etude.status import HelpRequest, Mode, PracticeStatus, SuccessRate
+from etude.status import HelpRequest, Mode, PracticeStatus, StuckLabels, SuccessRate
 from etude.step import Source, Step
 from etude_nodes.weights import Chunk
 
@@ -224,11 +224,38 @@ _HELP_FIELDS = tuple(field.name for field in dataclasses.fields(HelpRequest))
 
 
 def help_to_message(request: HelpRequest, robot: str) -> msg.HelpRequest:
-    return msg.HelpRequest(robot=robot, **{name: getattr(request, name) for name in _HELP_FIELDS})
+    fields = {name: getattr(request, name) for name in _HELP_FIELDS}
+    return msg.HelpRequest(
+        robot=robot, **{**fields, "answers": list(request.answers), "image_jpeg": to_uint8(request.image_jpeg)}
+    )
 
 
 def help_from_message(message: msg.HelpRequest) -> HelpRequest:
-    return HelpRequest(**{name: getattr(message, name) for name in _HELP_FIELDS})
+    fields = {name: getattr(message, name) for name in _HELP_FIELDS}
+    return HelpRequest(**{**fields, "answers": tuple(message.answers), "image_jpeg": to_bytes(message.image_jpeg)})
+
+
+def stuck_labels_to_message(labels: StuckLabels, actor_id: str) -> msg.StuckLabels:
+    (first_segment, first_index), (last_segment, last_index) = labels.first, labels.last
+    stuck_segment, stuck_index = labels.stuck_from or (0, 0)
+    return msg.StuckLabels(
+        actor_id=actor_id,
+        first_segment=first_segment,
+        first_index=first_index,
+        last_segment=last_segment,
+        last_index=last_index,
+        found=labels.stuck_from is not None,
+        stuck_segment=stuck_segment,
+        stuck_index=stuck_index,
+    )
+
+
+def stuck_labels_from_message(message: msg.StuckLabels) -> StuckLabels:
+    return StuckLabels(
+        (message.first_segment, message.first_index),
+        (message.last_segment, message.last_index),
+        (message.stuck_segment, message.stuck_index) if message.found else None,
+    )
 
 
 def metrics_to_message(process: str, env_steps: int, updates: int, values: dict[str, float]) -> msg.Metrics:

@@ -73,6 +73,12 @@ class LearnerNode(Node):
         self._diagnostics = self.create_publisher(convert.DiagnosticArray, qos.DIAGNOSTICS_TOPIC, qos.DIAGNOSTICS)
         self._programs = self.create_publisher(msg.PolicyProgram, qos.POLICY_PROGRAM_TOPIC, qos.latched())
         self.create_subscription(msg.Step, qos.robot_topic(namespace, "steps"), self._on_step, qos.STEPS)
+        self.create_subscription(
+            msg.StuckLabels,
+            qos.robot_topic(namespace, "stuck_labels"),
+            lambda m: learner.label_stuck(m.actor_id, convert.stuck_labels_from_message(m)),
+            qos.STUCK_LABELS,
+        )
         self.create_timer(1.0, self._report)
         self._threads = [
             threading.Thread(target=self._acknowledge, name="acknowledge", daemon=True),

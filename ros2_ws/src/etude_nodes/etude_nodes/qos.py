@@ -32,6 +32,8 @@ def weights(chunks: int) -> QoSProfile:
     return latched(max(1, chunks))
 
 
+STUCK_LABELS = latched(1000)
+"""All that a run's people labelled: a learner that was restarted gets them again."""
 STEPS = _reliable(512)
 """Deep enough for the sender's window. Loss under overload is expected here and repaired by the acknowledgement."""
 STEPS_ACK = _reliable(10)

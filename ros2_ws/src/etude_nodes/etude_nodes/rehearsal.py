@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from etude.config import RunConfig
 from etude.metrics import MetricsWriter
 from etude.run_folder import RunFolder
-from etude.status import HelpRequest, Mode, PracticeStatus
+from etude.status import HelpRequest, Mode, PracticeStatus, StuckLabels
 from etude.summary import read_json, read_json_lines
 from etude_nodes.process import append_json_line, write_json
 
@@ -61,7 +61,10 @@ class Rehearsal:
         self.counters: dict[str, Any] | None = previous.get("counters") or None
         self.run_time_s = float(previous.get("run_time_s") or 0.0)
         self._evaluated = {(row.get("kind"), row.get("phase")) for row in read_json_lines(folder.evaluations)}
-        self._asked_help = {row.get("id") for row in read_json_lines(folder.help_log) if row.get("event") == "asked"}
+        logged = read_json_lines(folder.help_log)
+        self._logged_help = {(row.get("id"), row.get("level", 0)) for row in logged if row.get("event") == "asked"}
+        self._labels: queue.SimpleQueue[StuckLabels] = queue.SimpleQueue()
+        self._labels_before = [_labels_of(row) for row in logged if row.get("event") == "labelled"]
         self.stage = "waiting"
         self._turned_s: float | None = None
         self._kept_s = -float("inf")
@@ -76,6 +79,9 @@ class Rehearsal:
 
     def on_help(self, request: HelpRequest) -> None:
         self._requests.put(request)
+
+    def on_stuck_labels(self, labels: StuckLabels) -> None:
+        self._labels.put(labels)
 
     def on_evaluation(self, result: dict[str, Any]) -> None:
         self._results.put(result)
@@ -95,15 +101,34 @@ class Rehearsal:
         while not self._requests.empty():
             request = self._requests.get()
             taken.append(request)
-            if request.open and request.id in self._asked_help:
+            if request.open and (request.id, request.level) in self._logged_help:
                 continue
-            self._asked_help.add(request.id)
-            row = {"event": "asked" if request.open else "answered", "run_time_s": self.run_time_s, **dataclasses.asdict(request)}
+            self._logged_help.add((request.id, request.level))
+            row = {"event": "asked" if request.open else "answered", "run_time_s": self.run_time_s, **request.to_json()}
+            if request.open and request.level == 0 and request.image_jpeg:
+                row["image"] = self._keep_picture(request)
             append_json_line(self._folder.help_log, row)
             log.info(
                 "help request %d %s: %s %s", request.id, row["event"], request.reason, "" if request.open else request.meanwhile
             )
         return taken
+
+    def take_stuck_labels(self) -> list[StuckLabels]:
+        """Labels given since the last call, and at the first call those of the run before; they are in ``help.jsonl``."""
+        taken, self._labels_before = self._labels_before, []
+        while not self._labels.empty():
+            labels = self._labels.get()
+            row = {"event": "labelled", "run_time_s": self.run_time_s, **dataclasses.asdict(labels)}
+            append_json_line(self._folder.help_log, row)
+            taken.append(labels)
+        return taken
+
+    def _keep_picture(self, request: HelpRequest) -> str:
+        """Write the picture of a request into the run folder; its name relative to it."""
+        path = self._folder.help_pictures / f"{request.id}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(request.image_jpeg)
+        return str(path.relative_to(self._folder.root))
 
     def turn(self, status: PracticeStatus) -> None:
         """Advance clock and stage by the newest status and keep the files up to date."""
@@ -124,6 +149,7 @@ class Rehearsal:
     def close(self, status: PracticeStatus) -> None:
         """Keep the last counts. Call after the loop has ended."""
         self.take_help_requests()
+        self.take_stuck_labels()
         while not self._results.empty():
             self._keep_evaluation(self._results.get())
         self._keep(status)
@@ -200,3 +226,10 @@ class Rehearsal:
                 numbers[f"success_{phase}"] = rate.rate
         numbers["run_time_s"] = self.run_time_s
         self._metrics.write(status.env_steps, numbers)
+
+
+def _labels_of(row: dict[str, Any]) -> StuckLabels:
+    """A ``labelled`` row of help.jsonl."""
+    first, last, stuck = ((int(p[0]), int(p[1])) if p else None for p in (row["first"], row["last"], row["stuck_from"]))
+    assert first is not None and last is not None
+    return StuckLabels(first, last, stuck)

@@ -1,0 +1,1 @@
+"""What people's answers to help requests teach: which states are irreversible (PAINT, Xie et al. 2022)."""

@@ -243,14 +243,22 @@ class Agent:
     def learn_irreversible(
         self, state: AgentState, stuck: Mapping[str, np.ndarray], free: Mapping[str, np.ndarray], rng: np.random.Generator
     ) -> AgentState:
-        """A classifier trained from scratch on observations ``(n, …)`` that people labelled; the rest of `state` stays."""
+        """A classifier trained from scratch on observations ``(n, …)`` that people labelled.
+
+        The rest of `state` stays, and all of it where one of the two classes is empty.
+        """
+        if not len(stuck["state"]) or not len(free["state"]):
+            return state
         encode = jax.jit(self.encode)
 
         def features(observations: Mapping[str, np.ndarray]) -> np.ndarray:
-            count = len(observations["state"])
-            blocks = np.array_split(np.arange(count), max(1, -(-count // ENCODED_AT_ONCE)))
-            encoded = [encode(state.encoder, state.statistics, {n: a[rows] for n, a in observations.items()}) for rows in blocks]
-            return np.concatenate([np.asarray(block) for block in encoded])
+            last = len(observations["state"]) - 1
+            encoded = []
+            for start in range(0, last + 1, ENCODED_AT_ONCE):
+                rows = np.minimum(np.arange(start, start + ENCODED_AT_ONCE), last)  # equal blocks compile once
+                block = {name: array[rows] for name, array in observations.items()}
+                encoded.append(np.asarray(encode(state.encoder, state.statistics, block)))
+            return np.concatenate(encoded)[: last + 1]
 
         key = jnp.asarray(rng.integers(2**32, size=2, dtype=np.uint32))
         updates = self.recipe.help.classifier_updates

@@ -278,6 +278,14 @@ class RecipeConfig(Model):
         if critic.backup_entropy and (policy != "gaussian" or improvement.kind != "gradient"):
             raise ValueError("critic.backup_entropy needs the entropy of a gaussian policy improved by gradient: set it to false")
         self._data_fits()
+        low, high = self.help.doubt_band
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"help.doubt_band is {low:g} to {high:g}: give two probabilities, the smaller one first")
+        if self.help.kind == "classifier_doubt" and self.reward.kind != "classifier":
+            raise ValueError(
+                f"help.kind 'classifier_doubt' looks at the success classifier, and reward.kind is {self.reward.kind!r}: use "
+                "reward.kind classifier, or help.kind timeout"
+            )
         if self.help.kind == "paint" and self.encoder.instruction != "none":
             raise ValueError(
                 "help.kind 'paint' has one classifier of states for both directions, and encoder.instruction makes features "

@@ -41,14 +41,11 @@ def probability(params: Params, features: jax.Array) -> jax.Array:
 
 
 def fit(key: jax.Array, stuck: np.ndarray, free: np.ndarray, updates: int, rng: np.random.Generator) -> Params:
-    """Fresh parameters trained to tell features `stuck` ``(n, f)`` from `free` ``(m, f)``; untrained ones where a class is empty.
+    """Fresh parameters trained to tell features `stuck` ``(n, f)`` from `free` ``(m, f)``, at least one of each.
 
     `updates` is rounded up to whole blocks of `BLOCK`. The loss is the binary cross-entropy, the optimiser Adam.
     """
-    params = init(key, stuck.shape[-1])
-    if not len(stuck) or not len(free):
-        return params
-    network = params["network"]
+    network = init(key, stuck.shape[-1])["network"]
     optimiser = OPTIMISER.init(network)
     for _ in range(-(-updates // BLOCK)):
         parts = [states[rng.integers(len(states), size=(BLOCK, ROWS))] for states in (stuck, free)]

@@ -238,6 +238,7 @@ class ControlLoop:
             if reading.episode_over:
                 # the environment can do nothing else; a new attempt begins at the next control step
                 self._robot.hard_reset(self._state.phase, self._rng)
+                self._desk.scene_reset()
                 self._progress.hard_resets += 1
                 self._wander.cancel()
                 return

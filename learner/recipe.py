@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 from etude.config import RecipeConfig
-from etude.specs import PHASES, ActionSpec, ObservationSpec
+from etude.specs import PHASES, ActionSpec, Observation, ObservationSpec
 from etude.text_embedding import embed
 from learner.directions import map_directions, only
 from learner.exploration import rnd
@@ -34,8 +34,6 @@ Batch = dict[str, Any]
 Stage = Literal["clone", "offline", "online"]
 """What an update is for. ``clone``: policies imitate the demonstrations (the encoder too), critics learn beside.
 ``offline``: the whole recipe on prior data. ``online``: the whole recipe while practising."""
-ENCODED_AT_ONCE = 256
-"""Observations per call when a classifier of states is trained."""
 
 
 @flax.struct.dataclass
@@ -266,20 +264,17 @@ class Agent:
         return jnp.where(batch["stuck"] == UNLABELLED, predicted, batch["stuck"])
 
     def learn_irreversible(
-        self, state: AgentState, stuck: Mapping[str, np.ndarray], free: Mapping[str, np.ndarray], rng: np.random.Generator
+        self, state: AgentState, stuck: Observation, free: Observation, rng: np.random.Generator
     ) -> AgentState:
-        """A classifier trained from scratch on observations ``(n, …)`` that people labelled; the rest of `state` stays."""
-        encode = jax.jit(self.encode)
+        """A classifier trained from scratch on observations ``(n, …)`` that people labelled.
 
-        def features(observations: Mapping[str, np.ndarray]) -> np.ndarray:
-            count = len(observations["state"])
-            blocks = np.array_split(np.arange(count), max(1, -(-count // ENCODED_AT_ONCE)))
-            encoded = [encode(state.encoder, state.statistics, {n: a[rows] for n, a in observations.items()}) for rows in blocks]
-            return np.concatenate([np.asarray(block) for block in encoded])
-
-        key = jnp.asarray(rng.integers(2**32, size=2, dtype=np.uint32))
+        The rest of `state` stays, and all of it where one of the two classes is empty.
+        """
+        if not len(stuck["state"]) or not len(free["state"]):
+            return state
+        encode = partial(jax.jit(self.encode), state.encoder, state.statistics)
         updates = self.recipe.help.classifier_updates
-        return dataclasses.replace(state, irreversibility=irreversibility.fit(key, features(stuck), features(free), updates, rng))
+        return dataclasses.replace(state, irreversibility=irreversibility.learn(encode, stuck, free, updates, rng))
 
     def _direction_loss(
         self,

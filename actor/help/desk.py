@@ -53,14 +53,15 @@ class HelpDesk:
         on_labels: Callable[[StuckLabels], None],
         request: HelpRequest | None = None,
     ) -> None:
-        """`request` is open since before a restart; it has no question about pictures any more, they are gone."""
+        """`request` is open since before a restart: it holds, and has no question about pictures, which are gone."""
         self.config = config.recipe.help
         self.rule = make_help_rule(self.config)
-        self.request = request and replace(request, question="", answers=tuple(ANSWERS))
+        self.request = request and replace(request, meanwhile=MEANWHILE[True], question="", answers=tuple(ANSWERS))
         self._tell, self._on_labels = tell, on_labels
         self._helper = ScriptedHelper.from_config(config, simulated)
         self._states: deque[_State] = deque(maxlen=REMEMBERED_STATES if self.config.kind == "paint" else 1)
         self._search: bisection.Bisection | None = None
+        self._searched: tuple[_State, ...] = ()  # the states before the open request; practice may go on beside it
         self._told_s = time.monotonic()
         self._last_asked_s: dict[str, float] = {}
 
@@ -70,6 +71,10 @@ class HelpDesk:
         """The observation at `place` (segment, index) of practice."""
         pictures = (array for name, array in reading.observation.items() if name.startswith(IMAGE_PREFIX))
         self._states.append(_State(place, next(pictures, None), reading.object_lost))
+
+    def scene_reset(self) -> None:
+        """The scene was put back without a person: what was stuck before may not be now, so no search goes beyond this."""
+        self._states.clear()
 
     def after_step(self, steps: int, irreversible: float, phase: str) -> practice.AskHelp | None:
         """What the rule says after a control step (`HelpRule.after_step`) of an attempt of `phase`."""
@@ -130,14 +135,15 @@ class HelpDesk:
             open=True,
             image_jpeg=_jpeg(self._states[-1].picture) if self._states else b"",
         )
-        self._search = bisection.begin(len(self._states)) if self.config.kind == "paint" and self._states else None
+        self._searched = tuple(self._states)
+        self._search = bisection.begin(len(self._searched)) if self.config.kind == "paint" and self._searched else None
         self._publish()
 
     def _close(self, what: str) -> None:
         """The request is answered, cancelled or withdrawn: `what` happened, a sentence."""
         assert self.request is not None
         self.request = replace(self.request, meanwhile=what, open=False, question="", answers=())
-        self._search = None
+        self._search, self._searched = None, ()
         self._states.clear()
         self.rule.answered()
         self._tell(self.request)
@@ -161,11 +167,11 @@ class HelpDesk:
 
     def label(self, question: HelpRequest, stuck: bool) -> None:
         """A person's word on the picture of `question`. Ignored when that is not the newest question any more."""
-        if self._search is None or self.request is not question:
+        if self._search is None or self.request is None or self.request.question != question.question:
             return
         self._search = bisection.answer(self._search, stuck)
         if self._search.question is None:
-            first, places = self._search.first_stuck, [state.place for state in self._states]
+            first, places = self._search.first_stuck, [state.place for state in self._searched]
             self._on_labels(StuckLabels(places[0], places[-1], None if first is None else places[first]))
         self._publish()
 
@@ -174,7 +180,7 @@ class HelpDesk:
         answer, if it is due."""
         if waiting and self.request is not None and self._search is not None and self._helper.delay_s is not None:
             while (asked := self._search.question) is not None:
-                self.label(self.request, self._states[asked].lost)
+                self.label(self.request, self._searched[asked].lost)
         if waiting and self.request is not None and now_s - self._told_s >= self.config.escalate_after_s:
             self._told_s = now_s
             if self.request.level < HIGHEST_LEVEL:
@@ -190,12 +196,12 @@ class HelpDesk:
             self.request = replace(self.request, question="", answers=tuple(ANSWERS))
         else:
             assert self._search is not None
-            segment, index = self._states[asked].place
+            segment, index = self._searched[asked].place
             self.request = replace(
                 self.request,
                 question=f"Question {self._search.asked + 1}: is the scene of attempt {segment}, step {index}, stuck?",
                 answers=(*LABELS, *ANSWERS),
-                image_jpeg=_jpeg(self._states[asked].picture),
+                image_jpeg=_jpeg(self._searched[asked].picture),
             )
         self._told_s = time.monotonic()
         self._tell(self.request)

@@ -333,11 +333,7 @@ class RecipeConfig(Model):
         self._external_policy_fits()
         self._learned_rewards_fit()
         self._curriculum_fits()
-        if self.help.kind == "paint" and self.encoder.instruction != "none":
-            raise ValueError(
-                "help.kind 'paint' has one classifier of states for both directions, and encoder.instruction makes features "
-                "depend on the direction: set encoder.instruction to none, or use help.kind timeout"
-            )
+        self._help_fits()
         if self.reset.kind == "instruction" and self.encoder.instruction == "none":
             raise ValueError(
                 "reset.kind 'instruction' has one policy for both phases, and encoder.instruction is 'none', so nothing tells it "
@@ -382,6 +378,22 @@ class RecipeConfig(Model):
                     f"data.distillation_share 'proportional' weighs the rows of a batch, and with data.demonstration_share "
                     f"{data.demonstration_share:g} one kind is never drawn: set distillation_share to batch"
                 )
+
+    def _help_fits(self) -> None:
+        """What a help rule cannot look at, refused with the reason."""
+        low, high = self.help.doubt_band
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"help.doubt_band is {low:g} to {high:g}: give two probabilities, the smaller one first")
+        if self.help.kind == "classifier_doubt" and self.reward.kind != "classifier":
+            raise ValueError(
+                f"help.kind 'classifier_doubt' looks at the success classifier, and reward.kind is {self.reward.kind!r}: use "
+                "reward.kind classifier, or help.kind timeout"
+            )
+        if self.help.kind == "paint" and self.encoder.instruction != "none":
+            raise ValueError(
+                "help.kind 'paint' has one classifier of states for both directions, and encoder.instruction makes features "
+                "depend on the direction: set encoder.instruction to none, or use help.kind timeout"
+            )
 
     def _external_policy_fits(self) -> None:
         """What a policy server cannot do, refused with the reason."""

@@ -6,6 +6,7 @@ counts as much as a common one. Pure functions on explicit parameters; the featu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from etude.specs import Observation
 from learner.networks.mlp import MLP
 
 Params = Any
@@ -24,6 +26,8 @@ ROWS = 32
 """Stuck states in a batch, and as many free ones (the release's batch of 64)."""
 BLOCK = 250
 """Updates per jitted call."""
+ENCODED_AT_ONCE = 256
+"""Observations per jitted call."""
 
 NETWORK = MLP(HIDDEN, 1, layer_norm=False)
 OPTIMISER = optax.adam(LEARNING_RATE)
@@ -40,15 +44,33 @@ def probability(params: Params, features: jax.Array) -> jax.Array:
     return params["trained"] * jax.nn.sigmoid(logit)
 
 
+def learn(
+    encode: Callable[[dict[str, np.ndarray]], jax.Array],
+    stuck: Observation,
+    free: Observation,
+    updates: int,
+    rng: np.random.Generator,
+) -> Params:
+    """`fit` to the features that `encode` makes of observations ``(n, …)``, at least one of each."""
+
+    def features(observations: Observation) -> np.ndarray:
+        last = len(observations["state"]) - 1
+        encoded = []
+        for start in range(0, last + 1, ENCODED_AT_ONCE):
+            rows = np.minimum(np.arange(start, start + ENCODED_AT_ONCE), last)  # equal blocks compile once
+            encoded.append(np.asarray(encode({name: array[rows] for name, array in observations.items()})))
+        return np.concatenate(encoded)[: last + 1]
+
+    key = jnp.asarray(rng.integers(2**32, size=2, dtype=np.uint32))
+    return fit(key, features(stuck), features(free), updates, rng)
+
+
 def fit(key: jax.Array, stuck: np.ndarray, free: np.ndarray, updates: int, rng: np.random.Generator) -> Params:
-    """Fresh parameters trained to tell features `stuck` ``(n, f)`` from `free` ``(m, f)``; untrained ones where a class is empty.
+    """Fresh parameters trained to tell features `stuck` ``(n, f)`` from `free` ``(m, f)``, at least one of each.
 
     `updates` is rounded up to whole blocks of `BLOCK`. The loss is the binary cross-entropy, the optimiser Adam.
     """
-    params = init(key, stuck.shape[-1])
-    if not len(stuck) or not len(free):
-        return params
-    network = params["network"]
+    network = init(key, stuck.shape[-1])["network"]
     optimiser = OPTIMISER.init(network)
     for _ in range(-(-updates // BLOCK)):
         parts = [states[rng.integers(len(states), size=(BLOCK, ROWS))] for states in (stuck, free)]

@@ -126,7 +126,7 @@ def labelled(bench, stuck_step, **changes):
     b = bench(policy=PointPolicy(0.01), config=point_config(**PAINT, **changes), on_stuck_labels=labels.append)
     b.loop.set_mode("practise")
     b.start().until(lambda: b.help)
-    places = [(step.segment, step.index) for step in b.steps]
+    places = [(step.segment, step.index) for step in b.steps[:30]]
     while b.help[-1].question:
         asked = len(b.help)
         segment, index = (int(word) for word in b.help[-1].question.replace(",", "").split() if word.isdigit())
@@ -149,6 +149,14 @@ def test_a_person_labels_by_bisection_and_then_resets(bench, stuck_step):
     assert b.loop.resolve_help("reset", "Ada").accepted
     b.until(lambda: not b.help[-1].open)
     assert b.robot.resets and b.loop.status().help_requests == 1
+
+
+def test_practice_beside_a_request_adds_nothing_to_its_search(bench):
+    b, labels, places = labelled(bench, 7, help__meanwhile="practise")
+    assert [request.id for request in b.help] == [1] * len(b.help)
+    assert len(labels) == 1 and labels[0].first == places[0] and labels[0].stuck_from == places[7]
+    newest = next(request for request in b.help if request.question.startswith("Question 1:"))
+    assert "attempt {}, step {},".format(*labels[0].last) in newest.question, "the newest state when it was asked"
 
 
 def test_labels_need_an_open_question(bench):

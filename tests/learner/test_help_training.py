@@ -17,9 +17,9 @@ from etude.status import StuckLabels
 from learner.training import Learner
 
 
-def practice_steps(actor, spec, segments, length):
-    rng = np.random.default_rng(0)
-    for i in range(segments):
+def practice_steps(actor, spec, segments, length, first=0):
+    rng = np.random.default_rng(first)
+    for i in range(first, first + segments):
         yield from segment(rng, spec, length, PHASES[i % 2], actor, i + 1, 1 + i * length)
 
 
@@ -55,7 +55,9 @@ def test_labels_train_the_classifier_while_the_learner_goes_on(tmp_path: Path):
             time.sleep(0.05)
         learner.label_stuck("robot", StuckLabels((1, 0), (4, 10), (3, 5)))
         updates = learner.updates
-        while not (trained(1.0) and (learner.updates > updates or updates >= 30)):
+        for step in practice_steps("robot", STATE_ONLY, 2, 11, first=4):
+            learner.ingest(step)
+        while not (trained(1.0) and learner.updates > updates):
             assert time.monotonic() < end_s and learner.failure is None
             time.sleep(0.05)
     finally:

@@ -109,12 +109,10 @@ def test_it_learns_a_rare_class_as_well_as_a_common_one():
 
 
 def test_before_anybody_labelled_a_stuck_state_nothing_is_irreversible():
-    z = np.ones((5, 3), np.float32)
-    for params in (
-        irreversibility.init(jnp.asarray(KEY), 3),
-        irreversibility.fit(jnp.asarray(KEY), z[:0], z, 250, np.random.default_rng(0)),
-    ):
-        assert not irreversibility.probability(params, z).any()
+    agent, state = paint_agent()
+    z = np.ones((5, 2), np.float32)
+    unchanged = agent.learn_irreversible(state, {"state": z[:0]}, {"state": z}, np.random.default_rng(0))
+    assert not irreversibility.probability(unchanged.irreversibility, z).any()
 
 
 # --- in the agent ---------------------------------------------------------------------------------------------------

@@ -200,7 +200,7 @@ def test_a_repeated_request_is_logged_with_its_level_and_its_picture_is_kept_onc
         stage.rehearsal.on_help(told)
     assert len(stage.rehearsal.take_help_requests()) == 3
     rows = read_json_lines(folder.help_log)
-    assert [(row["event"], row["level"], row.get("image")) for row in rows] == [("asked", 0, "help/1.jpg"), ("asked", 1, None)]
+    assert [(row["event"], row["level"], row.get("image")) for row in rows] == [("asked", 0, "help/1.jpg"), ("repeated", 1, None)]
     assert (folder.help_pictures / "1.jpg").read_bytes() == b"picture"
 
 

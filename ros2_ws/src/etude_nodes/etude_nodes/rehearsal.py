@@ -25,6 +25,8 @@ from etude_nodes.process import append_json_line, write_json
 log = logging.getLogger("etude.rehearsal")
 
 STATUS_FILE = "actor_status.json"
+_TOLD = ("asked", "repeated")
+"""Events of help.jsonl that tell of an open request: at level 0, and above."""
 KEEP_S = 1.0
 LONGEST_TURN_S = 2.0
 """A longer gap between two turns means that the process slept (a suspended laptop); that time is not counted."""
@@ -62,7 +64,7 @@ class Rehearsal:
         self.run_time_s = float(previous.get("run_time_s") or 0.0)
         self._evaluated = {(row.get("kind"), row.get("phase")) for row in read_json_lines(folder.evaluations)}
         logged = read_json_lines(folder.help_log)
-        self._logged_help = {(row.get("id"), row.get("level", 0)) for row in logged if row.get("event") == "asked"}
+        self._logged_help = {(row.get("id"), row.get("level", 0)) for row in logged if row.get("event") in _TOLD}
         self._labels: queue.SimpleQueue[StuckLabels] = queue.SimpleQueue()
         self._labels_before = [_labels_of(row) for row in logged if row.get("event") == "labelled"]
         self.stage = "waiting"
@@ -104,7 +106,8 @@ class Rehearsal:
             if request.open and (request.id, request.level) in self._logged_help:
                 continue
             self._logged_help.add((request.id, request.level))
-            row = {"event": "asked" if request.open else "answered", "run_time_s": self.run_time_s, **request.to_json()}
+            event = _TOLD[min(request.level, 1)] if request.open else "answered"
+            row = {"event": event, "run_time_s": self.run_time_s, **request.to_json()}
             if request.open and request.level == 0 and request.image_jpeg:
                 row["image"] = self._keep_picture(request)
             append_json_line(self._folder.help_log, row)

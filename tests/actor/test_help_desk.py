@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 
@@ -157,6 +158,22 @@ def test_practice_beside_a_request_adds_nothing_to_its_search(bench):
     assert len(labels) == 1 and labels[0].first == places[0] and labels[0].stuck_from == places[7]
     newest = next(request for request in b.help if request.question.startswith("Question 1:"))
     assert "attempt {}, step {},".format(*labels[0].last) in newest.question, "the newest state when it was asked"
+
+
+def test_waiting_for_a_policy_server_adds_no_states_to_the_search(bench):
+    class Late(PointPolicy):
+        """Ready at every third question."""
+
+        questions = itertools.count(1)
+
+        def prepare(self, observation, phase):
+            return next(self.questions) % 3 == 0
+
+    b = bench(policy=Late(0.3), config=point_config(**PAINT))
+    b.loop.set_mode("practise")
+    b.start().until(lambda: b.help)
+    places = [state.place for state in b.loop._desk._searched]
+    assert len(places) >= 30 and len(set(places)) == len(places)
 
 
 def test_labels_need_an_open_question(bench):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -192,3 +193,10 @@ def test_a_takeover_leaves_an_open_request_open():
     state = run([p.Start(), p.AskHelp("stuck"), p.Takeover()])
     assert state.mode is Mode.TAKEOVER
     assert p.advance(state, p.Release()).mode is Mode.AWAITING_HELP
+
+
+@pytest.mark.parametrize(
+    ("reset", "phase"), [("backward_policy", "backward"), ("medal", "backward"), ("human", "forward"), ("none", "forward")]
+)
+def test_skip_goes_to_the_other_direction_where_there_is_one(reset, phase):
+    assert p.advance(p.PracticeState(reset=reset), p.Skip()).phase == phase

@@ -78,7 +78,7 @@ def test_a_batch_has_the_label_of_the_state_that_is_reached():
     StuckStates(ring).label("a", StuckLabels((1, 0), (1, 5), (1, 3)))
     sampler = BatchSampler(paint_recipe(), Ring(1, STATE_ONLY, ACTION), ring, 0)
     batch = sampler._by_phase(1)
-    sampler._fill(batch, (0, 0), "forward", 4, False)
+    sampler._fill(batch, (0, 0), "forward", 4, False, [])
     for state, reached, label in zip(
         batch["observation"]["state"][0, 0], batch["next_observation"]["state"][0, 0], batch["stuck"][0, 0], strict=True
     ):
@@ -163,6 +163,55 @@ def test_the_exported_program_tells_the_robot_the_probability_beside_the_action(
         action, irreversible = call(parameters, observation, KEY, np.float32(0))
         assert action.shape == (2,) and (float(irreversible) > 0.5) == stuck
         np.testing.assert_allclose(action, agent.act(agent.policy_parameters(state), observation, KEY, np.float32(0)), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("axes", "extra", "shape"),
+    [
+        (
+            {"policy": {"kind": "external", "distil_batch": 8}, "improvement": {"kind": "bc", "candidates": 3}},
+            np.full((3, 2), 0.5, np.float32),
+            (2,),
+        ),
+        ({"policy": {"chunk": 4}}, None, (4, 2)),
+    ],
+    ids=["candidates of a policy server", "action chunks"],
+)
+def test_the_probability_stands_beside_whatever_the_policy_gives(axes, extra, shape):
+    recipe = small_recipe(**axes).model_copy(update={"help": HelpConfig(kind="paint", classifier_updates=500)})
+    agent = Agent(recipe, STATE_ONLY, ACTION)
+    state = trained(agent, agent.init(jnp.asarray(KEY), jnp.zeros(2), jnp.ones(2)))
+    program = export.export_program(agent, state)
+    call, parameters = jax.export.deserialize(bytearray(program.serialized)).call, export.host_parameters(agent, state)
+    rest = () if extra is None else (extra,)
+    for x, stuck in ((2.0, True), (-2.0, False)):
+        observation = {"state": np.array([x, 0.0], np.float32), "phase": np.array([1.0, 0.0], np.float32)}
+        action, irreversible = call(parameters, observation, KEY, np.float32(0), *rest)
+        assert action.shape == shape and (float(irreversible) > 0.5) == stuck
+        if extra is not None:
+            np.testing.assert_array_equal(action, extra[0])
+
+
+def test_labels_count_beside_learned_rewards_and_where_only_one_direction_is_trained():
+    discriminator = {"rows": 8, "hidden": (8,), "period_updates": 2}
+    recipe = small_recipe(
+        critic={"pessimistic_reward": -0.1, "discount": 0.99},
+        reset={"kind": "medal", "discriminator": discriminator},
+        data={"train_only_acting": True},
+    ).model_copy(update={"help": HelpConfig(kind="paint", classifier_updates=500)})
+    agent, rng = Agent(recipe, STATE_ONLY, ACTION), np.random.default_rng(0)
+    demonstrations, online = Ring(100, STATE_ONLY, ACTION), Ring(100, STATE_ONLY, ACTION)
+    for ring in (demonstrations, online):
+        for number, phase in enumerate(("forward", "backward"), 1):
+            for step in segment(rng, STATE_ONLY, 8, phase, number=number, terminal=False):
+                ring.add(step)
+        ring.stuck[:16] = 1.0
+    state = agent.init(jnp.asarray(KEY), jnp.zeros(2), jnp.ones(2))
+    batch = BatchSampler(recipe, demonstrations, online, 0).sample(2)
+    assert batch["stuck"].min() == 1.0 and batch["trained"].tolist() == [[0.0, 1.0]] * 2
+    state, metrics = agent.update_block("online")(state, jax.tree.map(jnp.asarray, batch))
+    np.testing.assert_allclose(metrics["critic/target_mean"], -10.0, rtol=1e-5)
+    assert "reward/discriminator_loss" in metrics and set(state.irreversibility) == {"network", "trained"}
 
 
 def test_without_paint_nothing_is_learned_or_exported():

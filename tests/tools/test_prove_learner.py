@@ -103,8 +103,8 @@ def test_earl_demonstrations_fit_the_gymnasium_robot_and_the_learner(tmp_path):
     assert first[0].is_first and first[-1].is_last and first[-1].is_terminal
     ring = load_demonstrations([tmp_path / "store"], config.recipe, robot.observation_spec, robot.action_spec)
     assert ring.transitions("forward") == 10
-    np.testing.assert_array_equal(ring.reward[:4], [-1.0, -1.0, 0.0, 0.0])  # the recipe's convention
-    np.testing.assert_allclose(ring.monte_carlo_return[:3], [-1.99, -1.0, 0.0])
+    np.testing.assert_array_equal(ring.reward[:4], [0.0, 0.0, 1.0, 0.0])  # the recipe's convention
+    np.testing.assert_allclose(ring.monte_carlo_return[:3], [0.98**2, 0.98, 1.0], rtol=1e-6)
 
 
 def test_every_setting_of_every_suite_is_possible():
@@ -112,7 +112,7 @@ def test_every_setting_of_every_suite_is_possible():
         for entry in settings.recipes:
             config = proof.configuration(proof.Run(suite, entry, 1))
             assert config.recipe.directions == ("forward",) and config.seed == 1
-            assert (config.recipe.reward.success, config.recipe.reward.step) == (0.0, -1.0)
+            assert (config.recipe.reward.success, config.recipe.reward.step) == (1.0, 0.0)
             assert settings.evaluate_every_steps >= config.task.forward.max_steps  # so that seeds are evaluated together
 
 

@@ -82,7 +82,8 @@ def test_every_kind_of_reset_practises(tmp_path, method):
     "overrides", [["recipe.policy.chunk=3"], ["recipe.reset.kind=instruction", "recipe.encoder.instruction=hashed"]]
 )
 def test_chunks_and_instructions_practise(tmp_path, overrides):
-    outcome = run(tmp_path, "etude", 60, *overrides, episodes=1)
+    wide = "recipe.policy.log_std_max=0.7"  # or the mug stays where the backward direction wants it
+    outcome = run(tmp_path, "etude", 60, wide, *overrides, episodes=1)
     assert {phase for _, phase, _ in outcome.practice} == set(PHASES) and len(outcome.curve) == 2
     assert all(np.isfinite(value) for value in outcome.metrics.values())
 

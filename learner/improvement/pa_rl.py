@@ -12,6 +12,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from learner.improvement.bc import cloning_loss
+from learner.improvement.gradient import combine
 from learner.parts import Improver, Metrics, Params, Rows
 
 ACTS_WITH_CRITIC = True
@@ -115,10 +117,15 @@ def loss(
     key: jax.Array,
 ) -> tuple[jax.Array, Metrics]:
     """Distillation: mean supervised loss of `policy` towards optimised actions of `average`, the stored action among the
-    candidates; each row by its weight (``data.distillation_share``)."""
-    optimise_key, cloning_key = jax.random.split(key)
+    candidates; each row by its weight (``data.distillation_share``). With ``bc_weight``, plus the cloning term on demonstration
+    rows, as for the gradient: not in the paper."""
+    optimise_key, cloning_key, demonstration_key = jax.random.split(key, 3)
     softmax = improver.recipe.improvement.distil == "softmax"
     target, q = optimise(improver, average, rows.z, optimise_key, stored=rows.action, softmax=softmax)
     distillation = improver.policy.supervised_loss(improver.recipe, policy, rows.z, target, cloning_key)
     distillation = (rows.weight * distillation).mean()
-    return distillation, {"policy/distillation_loss": distillation, "policy/q": q.mean()}
+    metrics = {"policy/distillation_loss": distillation, "policy/q": q.mean()}
+    if improver.recipe.improvement.bc_weight == 0.0:
+        return distillation, metrics
+    cloning = cloning_loss(improver, policy, rows, rows.demonstration * rows.weight, demonstration_key)
+    return combine(improver.recipe.improvement, distillation, cloning, step), {**metrics, "policy/bc_loss": cloning}

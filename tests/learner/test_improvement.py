@@ -226,7 +226,7 @@ def test_distillation_pulls_the_policy_towards_actions_of_the_average_policy() -
     improver = make(bowl, candidates=4, keep=2, ascent_steps=2, distil="argmax")
     rows = make_rows()
     trained = {"w": jnp.zeros((3, DIM)), "s": jnp.float32(0.5)}
-    target, _ = optimise(improver, rows.z, jax.random.split(jax.random.key(3))[0], stored=rows.action)
+    target, _ = optimise(improver, rows.z, jax.random.split(jax.random.key(3), 3)[0], stored=rows.action)
     arguments = (PARAMS, rows, jnp.zeros(()), no_advantage, jnp.int32(0), jax.random.key(3))
     differentiate = jax.jit(jax.value_and_grad(lambda params: pa_rl.loss(improver, params, *arguments), has_aux=True))
     (loss, metrics), gradients = differentiate(trained)
@@ -234,6 +234,15 @@ def test_distillation_pulls_the_policy_towards_actions_of_the_average_policy() -
     assert set(metrics) == {"policy/distillation_loss", "policy/q"}
     np.testing.assert_allclose(gradients["w"], -2 * np.asarray(rows.z).T @ np.asarray(target) / len(rows.z), rtol=1e-4)
     assert float(gradients["s"]) == 0.0, "no gradient goes through the sampling"
+
+
+def test_distillation_may_clone_the_demonstration_rows_too() -> None:
+    rows = make_rows(demonstration=jnp.array([1.0, 0.0, 1.0, 0.0, 0.0, 0.0]))
+    plain, _ = run(pa_rl, make(bowl, candidates=4, keep=2, ascent_steps=2), rows)
+    both, metrics = run(pa_rl, make(bowl, candidates=4, keep=2, ascent_steps=2, bc_weight=3.0), rows)
+    shown = ((np.asarray(rows.z @ PARAMS["w"]) - np.asarray(rows.action)) ** 2).sum(-1)[[0, 2]].mean()
+    np.testing.assert_allclose(metrics["policy/bc_loss"], shown, rtol=1e-5)
+    np.testing.assert_allclose(both, plain + 3.0 * shown, rtol=1e-5)
 
 
 # --- gradient --------------------------------------------------------------------------------------------------------

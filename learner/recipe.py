@@ -22,6 +22,7 @@ import optax
 from etude.config import RecipeConfig
 from etude.specs import PHASES, ActionSpec, Observation, ObservationSpec
 from etude.text_embedding import embed
+from learner import optimisers
 from learner.directions import map_directions, only
 from learner.exploration import rnd
 from learner.help import irreversibility
@@ -95,10 +96,11 @@ class Agent:
         self.policy = part("policies", recipe.policy.kind)
         self.improvement = part("improvement", recipe.improvement.kind)
         self.learned_rewards = LearnedRewards(recipe, observation_spec)
-        self.critic_optimiser = optax.adam(recipe.critic.learning_rate)
-        self.policy_optimiser = optax.adam(recipe.policy.learning_rate)
-        self.online_policy_optimiser = optax.adam(recipe.policy.online_learning_rate or recipe.policy.learning_rate)
-        self.temperature_optimiser = optax.adam(recipe.critic.learning_rate)
+        self.critic_optimiser = optimisers.adam(recipe.critic.learning_rate)
+        policy = recipe.policy
+        self.policy_optimiser = optimisers.adam(policy.learning_rate, policy.warmup_steps)
+        self.online_policy_optimiser = optimisers.adam(policy.online_learning_rate or policy.learning_rate, policy.warmup_steps)
+        self.temperature_optimiser = optimisers.adam(recipe.critic.learning_rate)
 
     # --- creation -------------------------------------------------------------------------------------------------
 
@@ -216,17 +218,17 @@ class Agent:
 
         trained = (state.encoder, state.critic, state.policy, state.log_temperature)
         gradients, metrics = jax.grad(total_loss, has_aux=True)(trained)
-        (encoder, critic), critic_optimiser = _apply(
+        (encoder, critic), critic_optimiser = optimisers.apply(
             self.critic_optimiser, gradients[:2], state.critic_optimiser, (state.encoder, state.critic)
         )
         policy, average, policy_optimiser = state.policy, state.policy_average, state.policy_optimiser
         if improve and (stage != "offline" or self._policy_learns_offline):
             optimiser = self.online_policy_optimiser if stage == "online" else self.policy_optimiser
-            policy, policy_optimiser = _apply(optimiser, gradients[2], policy_optimiser, policy)
+            policy, policy_optimiser = optimisers.apply(optimiser, gradients[2], policy_optimiser, policy)
             average = _towards(average, policy, self._average_rate(state.updates, stage))
         log_temperature, temperature_optimiser = state.log_temperature, state.temperature_optimiser
         if improve and stage != "clone":
-            log_temperature, temperature_optimiser = _apply(
+            log_temperature, temperature_optimiser = optimisers.apply(
                 self.temperature_optimiser, gradients[3], temperature_optimiser, log_temperature
             )
         target = _towards(state.target_critic, critic, self.recipe.critic.tau)
@@ -483,10 +485,3 @@ def _embedded(recipe: RecipeConfig, instructions: Mapping[str, str] | None) -> n
 
 def _towards(slow: Params, fast: Params, rate: float) -> Params:
     return jax.tree.map(lambda s, f: s + rate * (f - s), slow, fast)
-
-
-def _apply(
-    optimiser: optax.GradientTransformation, gradients: Params, state: optax.OptState, params: Params
-) -> tuple[Params, optax.OptState]:
-    updates, state = optimiser.update(gradients, state, params)
-    return optax.apply_updates(params, updates), state

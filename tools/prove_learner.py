@@ -88,6 +88,7 @@ PA_RL = (
     "recipe.improvement.distil=argmax",
     "recipe.policy.learning_rate=0.0005",
     "recipe.policy.online_learning_rate=0.00005",
+    "recipe.policy.warmup_steps=0",
     "recipe.policy.average_rate=0.01",
     "recipe.policy.dropout=0",
     "recipe.policy.width=64",

@@ -56,6 +56,11 @@ class PolicyConfig(Model):
     layer_norm: bool = True
     learning_rate: float = Field(5e-4, gt=0)
     online_learning_rate: float | None = Field(None, gt=0, description="While practising; None keeps learning_rate.")
+    warmup_steps: int = Field(
+        0,
+        ge=0,
+        description="Policy updates in which its learning rate rises from 0, also after data.reset_optimisers (PA-RL: 2000).",
+    )
     chunk: int = Field(
         1, ge=1, description="Consecutive actions that the policy gives at once and the robot executes one per control step."
     )

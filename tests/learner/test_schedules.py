@@ -10,7 +10,7 @@ import pytest
 from helpers import ACTION, STATE_ONLY, random_batch, segment, small_recipe
 
 from etude.specs import PHASES, ObservationSpec
-from learner import export, pretraining
+from learner import export, optimisers, pretraining
 from learner.recipe import Agent, AgentState
 from learner.replay.mixing import BatchSampler
 from learner.replay.ring import Ring
@@ -84,6 +84,19 @@ def test_the_policy_has_a_learning_rate_of_its_own_while_practising() -> None:
         after, _ = jax.jit(agent.update, static_argnames=("stage",))(state, batch, stage=stage)
         moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.policy, after.policy)
         np.testing.assert_allclose(max(jax.tree.leaves(moved)), rate, rtol=0.02)
+
+
+def test_the_rate_rises_over_the_warm_up_and_begins_anew_with_the_optimiser() -> None:
+    optimiser, params = optimisers.adam(0.1, 4), {"w": jnp.zeros(())}
+    moves = []
+    for _ in range(2):
+        state = optimiser.init(params)
+        for _ in range(6):
+            moved, state = optimisers.apply(optimiser, {"w": jnp.ones(())}, state, params)
+            moves.append(float(params["w"] - moved["w"]))
+            params = moved
+    # Adam moves by the rate as long as the gradient is constant
+    np.testing.assert_allclose(moves, 2 * [0.0, 0.025, 0.05, 0.075, 0.1, 0.1], atol=1e-6)
 
 
 def test_the_conservative_term_has_a_weight_of_its_own_while_practising() -> None:

@@ -49,12 +49,18 @@ class Method:
 
 
 LONGER = ("task.forward.max_steps=300", "task.backward.max_steps=300")
+NO_WALLS = ("robot.environment_options.bound=3.8",)
+"""PAINT's variant: the mug can be dropped over the edge of the table, and then only a person gets it back."""
+PAINT = ("recipe.help.kind=paint", "recipe.critic.pessimistic_reward=-0.02")
+"""A stuck state is worth -1 for ever; PAINT's own -10 is beside rewards of 10."""
 METHODS = {
-    "etude": Method("etude_earl"),
+    "etude": Method("etude_earl", ("recipe.help.kind=never",)),
     "naive": Method("naive", deployed=0.32, continuing=0.0120),
     "fbrl": Method("fbrl", deployed=0.94, continuing=0.0059),
     "vaprl": Method("vaprl", deployed=0.98, continuing=0.0093),
     "medal": Method("medal", (*LONGER, "robot.environment_options.backward_shows=next_goal"), deployed=0.976),
+    "no_walls": Method("etude_earl", NO_WALLS),
+    "no_walls_paint": Method("etude_earl", (*NO_WALLS, *PAINT)),
 }
 """Published: EARL's curves at 2.5 million steps, five seeds; MEDAL from RISC's curves, mean of the last 10 evaluations."""
 
@@ -95,6 +101,9 @@ def perform(
         "seed": seed,
         "steps": outcome.steps,
         "interventions": outcome.interventions,
+        "interventions_at": outcome.interventions_at,
+        "helped": outcome.helped,
+        "questions": outcome.questions,
         "last_10": None if continuing else round(last_mean(outcome.curve), 4),
         "reward_per_step": round(outcome.reward / max(1, outcome.steps), 5),
         "curve": outcome.curve,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import sys
 
@@ -147,3 +148,44 @@ def test_results_are_recorded_beside_the_published_ones_and_not_repeated(tmp_pat
     assert (tmp_path / "proof-autonomy.png").is_file() and len(json.loads(proof.results_file().read_text())) == 2
     proof.main(["--only", "etude", "--seeds", "0", "1", "--steps", "200000", "--resume"])
     assert started == [("fbrl", 0), ("etude", 0), ("etude", 1)]
+
+
+# --- help -----------------------------------------------------------------------------------------------------------
+
+OVERBOARD = np.array([1.0, 0.0, 1.0], np.float32)
+
+
+def carries_the_mug_over_the_edge(monkeypatch):
+    """Every attempt: straight to the mug with an open hand, on past the edge with a closed one, and let go there."""
+
+    def act(self, observation, phase, explore):
+        x, y, mug_x, mug_y, held, *_ = observation["state"]
+        if max(abs(mug_x), abs(mug_y)) > 3.3:
+            return np.array([0.0, 0.0, -1.0], np.float32)
+        if held == 0.0 or np.hypot(x - mug_x, y - mug_y) < 0.3:
+            return OVERBOARD
+        return np.array([np.clip((mug_x - x) / 0.2, -1, 1), np.clip((mug_y - y) / 0.2, -1, 1), -1.0], np.float32)
+
+    monkeypatch.setattr(in_process.Actor, "act", act)
+
+
+def test_without_labels_a_lost_mug_is_asked_about_at_once(tmp_path, monkeypatch):
+    carries_the_mug_over_the_edge(monkeypatch)
+    outcome = run(tmp_path, "no_walls", 100)
+    assert len(outcome.helped) >= 3 and all(stuck for _, _, stuck in outcome.helped)
+    assert outcome.interventions == 1 + len(outcome.helped) and outcome.questions == 0
+    assert all("left the table" in reason for _, reason, _ in outcome.helped)
+
+
+def test_paint_learns_from_labels_when_to_ask(tmp_path, monkeypatch):
+    carries_the_mug_over_the_edge(monkeypatch)
+    settings = ("recipe.help.seed_steps=40", "recipe.help.steps_before_asking=10", "recipe.help.classifier_updates=250")
+    outcome = run(tmp_path, "no_walls_paint", 200, *settings, episodes=1)
+    steps, reasons, stuck = zip(*outcome.helped, strict=True)
+    assert steps[0] == 40 and "first 40 steps" in reasons[0] and all(stuck)
+    assert len(steps) > 2 and all("could not undo" in reason for reason in reasons[1:])
+    lost_after = 20  # steps to the mug and over the edge
+    assert all(abs(b - a - 10 - lost_after) <= 5 for a, b in itertools.pairwise(steps)), steps
+    assert outcome.questions <= len(steps) * 7, "at most log2 T + 1 pictures each, for T up to 41"
+    assert outcome.updates["irreversible"] == 250 * len(steps)
+    assert outcome.interventions_at == [0, outcome.interventions]

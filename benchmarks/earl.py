@@ -39,13 +39,14 @@ class Method:
     """A recipe with what the benchmark changes of task and robot for it.
 
     `deployed` and `continuing` are the published numbers of the method (success at 2.5 million steps, reward per step), None
-    where there is none.
+    where there is none. `evaluate_every` is in environment steps.
     """
 
     recipe: str
     overrides: tuple[str, ...] = ()
     deployed: float | None = None
     continuing: float | None = None
+    evaluate_every: int = EVALUATE_EVERY
 
 
 LONGER = ("task.forward.max_steps=300", "task.backward.max_steps=300")
@@ -59,8 +60,8 @@ METHODS = {
     "fbrl": Method("fbrl", deployed=0.94, continuing=0.0059),
     "vaprl": Method("vaprl", deployed=0.98, continuing=0.0093),
     "medal": Method("medal", (*LONGER, "robot.environment_options.backward_shows=next_goal"), deployed=0.976),
-    "no_walls": Method("etude_earl", NO_WALLS),
-    "no_walls_paint": Method("etude_earl", (*NO_WALLS, *PAINT)),
+    "no_walls": Method("etude_earl", NO_WALLS, evaluate_every=2_000),
+    "no_walls_paint": Method("etude_earl", (*NO_WALLS, *PAINT), evaluate_every=2_000),
 }
 """Published: EARL's curves at 2.5 million steps, five seeds; MEDAL from RISC's curves, mean of the last 10 evaluations."""
 
@@ -86,7 +87,7 @@ def perform(
     from benchmarks.autonomous import Budget, practise
 
     config = configuration(method, seed, continuing, overrides)
-    budget = Budget(steps, EVALUATE_EVERY, 0 if continuing else EVALUATION_EPISODES, EVALUATION_STEPS)
+    budget = Budget(steps, METHODS[method].evaluate_every, 0 if continuing else EVALUATION_EPISODES, EVALUATION_STEPS)
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="etude-earl-") as folder:
         origin = demonstrate(config, Path(folder) / "demonstrations")

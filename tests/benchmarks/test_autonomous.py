@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import earl, in_process
+from benchmarks import earl, in_process, interventions
 from benchmarks.autonomous import Budget, practise
 from etude.config import REPOSITORY, ConfigError
 from etude.specs import PHASES
@@ -189,3 +189,39 @@ def test_paint_learns_from_labels_when_to_ask(tmp_path, monkeypatch):
     assert outcome.questions <= len(steps) * 7, "at most log2 T + 1 pictures each, for T up to 41"
     assert outcome.updates["irreversible"] == 250 * len(steps)
     assert outcome.interventions_at == [0, outcome.interventions]
+
+
+def helped_row(method: str, seed: int, interventions: list[int], scores: list[float]) -> dict:
+    points = [(2_000 * i, score) for i, score in enumerate([0.0, *scores])]
+    changes = {"curve": points, "interventions_at": [0, *interventions], "interventions": interventions[-1]}
+    return row(method, seed, sum(scores[-10:]) / len(scores[-10:]), **changes)
+
+
+def test_interventions_are_compared_where_success_first_holds():
+    rising = [0.0, 0.9, 0.9, 1.0, 1.0]  # the mean of three reaches 0.9 at the fourth
+    slow, quick = helped_row("no_walls", 0, [2, 5, 8, 12, 20], rising), helped_row("no_walls_paint", 0, [1, 2, 3, 4, 4], rising)
+    assert interventions.needed(slow) == 12 and interventions.needed(quick) == 4
+    assert interventions.verdict([slow, quick], [0])[0] is True
+    assert interventions.verdict([slow, quick], [0, 1])[0] is None
+    close = helped_row("no_walls_paint", 0, [1, 2, 3, 5, 5], rising)
+    passed, line = interventions.verdict([slow, close], [0])
+    assert passed is False and "2.4 times fewer" in line
+    never = [helped_row(method, 0, [1, 2, 3], [0.5, 0.5, 0.5]) for method in ("no_walls", "no_walls_paint")]
+    assert interventions.verdict(never, [0])[0] is False
+
+
+def test_the_paint_suite_is_recorded_apart(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(proof, "RESULTS", tmp_path)
+    counts = {"no_walls": [4, 8, 12], "no_walls_paint": [2, 3, 3]}
+
+    def run_all(runs, jobs):
+        for run in runs:
+            assert run.steps == proof.STEPS[run.method]
+            yield run, helped_row(run.method, run.seed, counts[run.method], [1.0, 1.0, 1.0])
+
+    monkeypatch.setattr(proof, "run_all", run_all)
+    assert proof.main(["--suite", "paint", "--seeds", "0"]) == 0
+    assert "pass: 4.0 times fewer" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"proof-paint.json", "proof-paint.png"}
+    with pytest.raises(SystemExit):
+        proof.main(["--suite", "paint", "--only", "medal"])

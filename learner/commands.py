@@ -276,5 +276,6 @@ def _read(name: str) -> tuple[RecipeConfig | BehavioursConfig, Path]:
     """The recipe, or the library of behaviours of a single life, and its file; files in a folder `behaviours` are the latter."""
     library = CONFIG_ROOT / "behaviours" / f"{name}.yaml"
     path = Path(name) if name.endswith(".yaml") else library if library.is_file() else CONFIG_ROOT / "recipes" / f"{name}.yaml"
-    model = BehavioursConfig if path.resolve().parent.name == "behaviours" else RecipeConfig
-    return build(model, read_yaml(path), name), path
+    if path.resolve().parent.name == "behaviours":
+        return build(BehavioursConfig, read_yaml(path), name), path
+    return build(RecipeConfig, read_yaml(path), name), path

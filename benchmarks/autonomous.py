@@ -77,11 +77,20 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def practise(config: RunConfig, demonstrations: Path, budget: Budget, say: Callable[[str], None]) -> Outcome:
-    """Train `config.recipe` on the store at `demonstrations`, then practise alone; an attempt alternates with its updates."""
+def practise(
+    config: RunConfig,
+    demonstrations: Path,
+    budget: Budget,
+    say: Callable[[str], None],
+    known_stuck: np.ndarray | None = None,
+) -> Outcome:
+    """Train `config.recipe` on the store at `demonstrations`, then practise alone; an attempt alternates with its updates.
+
+    `known_stuck` ``(n, state_dim)``: states that are known to be irreversible before practice, for help rule `paint`.
+    """
     robot, stage = make_robot(config, config.seed), make_robot(config, config.seed)
     try:
-        return _Run(config, demonstrations, budget, robot, stage, say).run()
+        return _Run(config, demonstrations, budget, robot, stage, say, known_stuck).run()
     finally:
         robot.close()
         stage.close()
@@ -91,9 +100,16 @@ class _Run:
     """One run: the scene that is practised in, a second one for evaluation, replay and agent."""
 
     def __init__(
-        self, config: RunConfig, demonstrations: Path, budget: Budget, robot: Robot, stage: Robot, say: Callable[[str], None]
+        self,
+        config: RunConfig,
+        demonstrations: Path,
+        budget: Budget,
+        robot: Robot,
+        stage: Robot,
+        say: Callable[[str], None],
+        known_stuck: np.ndarray | None,
     ) -> None:
-        recipe = config.recipe
+        recipe, self.known_stuck = config.recipe, known_stuck
         self.config, self.budget, self.robot, self.stage, self.say = config, budget, robot, stage, say
         self.outcome, self.clock = Outcome(), Clock()
         self.outcome.updates, self.outcome.seconds = self.clock.updates, self.clock.seconds
@@ -127,6 +143,8 @@ class _Run:
             self.state = trained.state
             self.clock.lap(pretraining.stage(recipe, trained.done - length), length, trained.metrics)
         self.state = self.agent.begin_practice(self.state)
+        if self.known_stuck is not None:
+            self.learn_irreversible()
         self.evaluate()
         block, owed = self.agent.update_block("online"), 0.0
         phase, needs_reset = "forward", True
@@ -178,9 +196,15 @@ class _Run:
         self.outcome.questions = self.helper.questions
         if labels is not None:
             self.stuck.label("", labels)
-            stuck, free = (labelled_states((self.prior, self.online), which, self.rng) for which in (True, False))
-            self.state = self.agent.learn_irreversible(self.state, stuck, free, self.rng)
-            self.clock.lap("irreversible", self.config.recipe.help.classifier_updates)
+            self.learn_irreversible()
+
+    def learn_irreversible(self) -> None:
+        """The classifier of irreversible states, trained anew on all that is known."""
+        stuck, free = (labelled_states((self.prior, self.online), which, self.rng) for which in (True, False))
+        if self.known_stuck is not None:
+            stuck = {"state": np.concatenate([self.known_stuck, stuck["state"]])}
+        self.state = self.agent.learn_irreversible(self.state, stuck, free, self.rng)
+        self.clock.lap("irreversible", self.config.recipe.help.classifier_updates)
 
     def next_phase(self, phase: str) -> str:
         """The phase after an attempt of `phase`, begun without a reset. One whose goal is met already is passed over."""

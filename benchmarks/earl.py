@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from etude.config import REPOSITORY, ConfigError, RunConfig, load_run_config
 from etude.specs import PHASES
 
@@ -30,6 +32,8 @@ LAST_EVALUATIONS = 10
 """The mean of so many is what RISC reports (Patil et al. 2024); single evaluations of 10 episodes are noisy."""
 DEMONSTRATIONS = 12
 DEMONSTRATION_SEED = 0
+KNOWN_STUCK = 1_000
+"""Stuck states that PAINT's release begins with in this environment."""
 
 Row = dict[str, Any]
 
@@ -87,11 +91,12 @@ def perform(
     from benchmarks.autonomous import Budget, practise
 
     config = configuration(method, seed, continuing, overrides)
+    known = known_stuck(config) if config.recipe.help.kind == "paint" else None
     budget = Budget(steps, METHODS[method].evaluate_every, 0 if continuing else EVALUATION_EPISODES, EVALUATION_STEPS)
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="etude-earl-") as folder:
         origin = demonstrate(config, Path(folder) / "demonstrations")
-        outcome = practise(config, Path(folder) / "demonstrations", budget, say)
+        outcome = practise(config, Path(folder) / "demonstrations", budget, say, known)
     attempts = {
         phase: [sum(p == phase for _, p, _ in outcome.practice), sum(s for _, p, s in outcome.practice if p == phase)]
         for phase in PHASES
@@ -118,6 +123,22 @@ def perform(
         "overrides": [*METHODS[method].overrides, *overrides],
         "budget": asdict(budget),
     }
+
+
+def known_stuck(config: RunConfig) -> np.ndarray:
+    """What PAINT knows before practice: stuck states ``(KNOWN_STUCK, 12)``. Needs the variant without walls.
+
+    Raises:
+        ConfigError: this table has walls, so that nothing can get stuck.
+    """
+    from simulation.earl_tabletop import BOUND, stuck_states
+
+    bound = float(config.robot.environment_options.get("bound", BOUND))
+    if bound <= BOUND:
+        raise ConfigError(
+            "recipe.help.kind is 'paint' on a table with walls: set robot.environment_options.bound to 3.8, as PAINT"
+        )
+    return stuck_states(KNOWN_STUCK, bound, np.random.default_rng([config.seed, 0x57C4]))
 
 
 # --- demonstrations ---------------------------------------------------------------------------------------------------

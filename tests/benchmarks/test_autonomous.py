@@ -53,12 +53,13 @@ def _scripted_demonstrations(monkeypatch):
     monkeypatch.setattr(earl, "DEMONSTRATIONS", 2)
 
 
-def run(tmp_path, method: str, steps: int, *overrides: str, episodes: int = 0):
+def run(tmp_path, method: str, steps: int, *overrides: str, episodes: int = 0, known: bool = False):
     config = earl.configuration(method, 0, overrides=[*TINY, *overrides])
     # a scripted demonstration takes longer than a tiny attempt
     generous = earl.configuration(method, 0, overrides=["task.expert_noise=0.1"])
     earl.demonstrate(generous, tmp_path / "demonstrations")
-    return practise(config, tmp_path / "demonstrations", Budget(steps, steps, episodes, 20), lambda _: None)
+    stuck = earl.known_stuck(config) if known else None
+    return practise(config, tmp_path / "demonstrations", Budget(steps, steps, episodes, 20), lambda _: None, stuck)
 
 
 def test_directions_alternate_and_only_the_horizon_resets(tmp_path, monkeypatch):
@@ -189,6 +190,17 @@ def test_paint_learns_from_labels_when_to_ask(tmp_path, monkeypatch):
     assert outcome.questions <= len(steps) * 7, "at most log2 T + 1 pictures each, for T up to 41"
     assert outcome.updates["irreversible"] == 250 * len(steps)
     assert outcome.interventions_at == [0, outcome.interventions]
+
+
+def test_paint_can_ask_before_anybody_came_where_stuck_states_are_known(tmp_path, monkeypatch):
+    carries_the_mug_over_the_edge(monkeypatch)
+    settings = ("recipe.help.seed_steps=1", "recipe.help.steps_before_asking=10", "recipe.help.classifier_updates=500")
+    outcome = run(tmp_path, "no_walls_paint", 100, *settings, known=True)
+    steps, reasons, stuck = zip(*outcome.helped, strict=True)
+    assert not stuck[0] and "first 1 steps" in reasons[0], "nothing was lost when somebody looked"
+    assert len(steps) > 1 and all(stuck[1:]) and all("could not undo" in reason for reason in reasons[1:])
+    with pytest.raises(ConfigError, match="walls"):
+        earl.known_stuck(earl.configuration("etude", 0))
 
 
 def helped_row(method: str, seed: int, interventions: list[int], scores: list[float]) -> dict:

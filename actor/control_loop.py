@@ -91,9 +91,9 @@ class ControlLoop:
         self._lead = lead
         self._on_label = on_label
         self._rng = np.random.default_rng([seed, first_segment])
-        self._scorer = Scorer(
-            judge if config.recipe.reward.kind == "classifier" else None, config.recipe.reward.consecutive_frames
-        )
+        self._learned = config.recipe.learned_rewards
+        reward = config.recipe.reward
+        self._scorer = Scorer(judge if reward.kind == "classifier" else None, reward.consecutive_frames, self._learned)
         self._recorder = SegmentRecorder(robot.action_spec, config.task.name, config.task.instructions, emit, first_segment)
         self._max_steps = max_steps(config)
         self._announced: tuple[int, str] | None = None
@@ -251,7 +251,8 @@ class ControlLoop:
             self._act(reading)
 
     def _begin(self, reading: Reading) -> None:
-        """Open a segment, of the other direction when this one's goal is met already (nothing is counted then)."""
+        """Open a segment, of the other direction when this one's goal is met already (nothing is counted then). A learned reward
+        knows no goal that could be met."""
         for _ in PHASES:
             phase = self._state.phase
             if self._announced != (self._recorder.segment, phase):
@@ -259,7 +260,7 @@ class ControlLoop:
                 if self._robot.begin_phase(phase, self._rng):
                     return None  # it shows another goal now: begin at the next control step, on a checked reading
             met, _ = self._scorer.look(reading, phase)
-            if not met:
+            if not met or phase in self._learned:
                 self._apply(practice.Begun())
                 return self._open(reading, phase, armed=True)
             contradiction = self._state.reset != "human" and self._scorer.look(reading, practice.opposite(phase))[0]
@@ -276,7 +277,8 @@ class ControlLoop:
         self._recorder.begin(reading, self._scorer.score(reading, phase), phase, self._scorer.name)
 
     def _observe(self, reading: Reading) -> None:
-        """Judge what the last action led to; ends the segment on success, time-out, or when the object is lost."""
+        """Judge what the last action led to; ends the segment on success (not under a learned reward), time-out, or when the
+        object is lost."""
         phase, segment = self._state.phase, self._recorder.segment
         reward = self._config.recipe.reward
         verdict = self._scorer.score(reading, phase)
@@ -284,19 +286,21 @@ class ControlLoop:
         self._desk.saw((segment, self._recorder.index + 1), reading)
         lost = self._desk.rule.object_lost() if reading.object_lost else None
         ended = reading.episode_over or lost is not None
-        last = verdict.success or ended or self._recorder.index + 1 >= self._max_steps[phase]
+        done = verdict.success and phase not in self._learned
+        last = done or ended or self._recorder.index + 1 >= self._max_steps[phase]
         self._recorder.observe(
             reading,
             verdict,
             reward.success if verdict.success else reward.step,
             last=last,
-            terminal=verdict.success and reward.success_is_terminal,
+            terminal=done and reward.success_is_terminal,
         )
         if last:
-            self._progress.finished(segment, phase, verdict.success, verdict.truth)
+            self._progress.finished(segment, phase, verdict.label, verdict.truth)
             self._apply(practice.SegmentEnded(verdict.success))
             self._wander.plan()
-            event = self._desk.after_attempt(Attempt(segment, phase, verdict.success, verdict.probability), lost)
+            attempt = Attempt(segment, phase, verdict.success, verdict.probability, verdict.known)
+            event = self._desk.after_attempt(attempt, lost)
             if event is not None:
                 self._apply(event)
 

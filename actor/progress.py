@@ -50,12 +50,12 @@ class Progress:
     false_negatives: int = 0
     attempts: deque[Attempt] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
-    def finished(self, segment: int, phase: str, judged: bool, truth: int) -> None:
-        """Count an attempt that ran to its end (success or time-out)."""
-        self.attempts.append(Attempt(segment, phase, int(judged), truth))
+    def finished(self, segment: int, phase: str, judged: int, truth: int) -> None:
+        """Count an attempt that ran to its end (success or time-out); `judged` and `truth` are 1, 0 or UNKNOWN."""
+        self.attempts.append(Attempt(segment, phase, judged, truth))
         self.total[phase] += 1
-        if truth != UNKNOWN:
-            self._confuse(judged, bool(truth))
+        if UNKNOWN not in (judged, truth):
+            self._confuse(bool(judged), bool(truth))
 
     def label(self, segment: int, success: bool) -> bool:
         """A person corrects a finished attempt; False when it is not among the remembered ones.

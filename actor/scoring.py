@@ -7,6 +7,7 @@ start of a phase.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from etude.robot import Judge, Reading
@@ -28,22 +29,31 @@ class Verdict:
         success: success is declared (hysteresis passed); ends the segment.
         probability: the judge's probability.
         truth: the simulator's ground truth, 1, 0 or UNKNOWN.
+        known: False where nobody can say whether it is a success (see `Scorer`).
     """
 
     met: bool
     success: bool
     probability: float
     truth: int
+    known: bool = True
+
+    @property
+    def label(self) -> int:
+        """`success` as 1 or 0, UNKNOWN when nobody can say."""
+        return int(self.success) if self.known else UNKNOWN
 
 
 class Scorer:
     """Scores the frames of one segment after another.
 
     With a judge, `consecutive_frames` frames in a row at or above the threshold make a success; the environment's truth needs 1.
+    Phases in `learned` are rewarded by what the learner learns: they need nobody who says when they succeed.
     """
 
-    def __init__(self, judge: Judge | None, consecutive_frames: int = 1) -> None:
+    def __init__(self, judge: Judge | None, consecutive_frames: int = 1, learned: Collection[str] = ()) -> None:
         self._judge = judge
+        self._learned = learned
         self._needed = consecutive_frames if judge is not None else 1
         self._streak = 0
         self._armed = True
@@ -62,6 +72,8 @@ class Scorer:
         """(this frame alone looks like success, probability), without touching the hysteresis."""
         if self._judge is None:
             truth = truth_of(reading, phase)
+            if truth == UNKNOWN and phase in self._learned:
+                return False, math.nan
             if truth == UNKNOWN:
                 raise ScoringError(
                     f"the reward is the environment's, but this robot reports no ground truth for phase {phase!r}: "
@@ -79,7 +91,9 @@ class Scorer:
             self._armed, self._streak = True, 0
         elif self._armed:
             self._streak += 1
-        return Verdict(met, self._streak >= self._needed, probability, truth_of(reading, phase))
+        truth = truth_of(reading, phase)
+        known = self._judge is not None or truth != UNKNOWN
+        return Verdict(met, self._streak >= self._needed, probability, truth, known)
 
 
 def truth_of(reading: Reading, phase: str) -> int:

@@ -116,7 +116,7 @@ class SegmentRecorder:
             is_terminal=False,
             source=Source.POLICY,
             policy_version=0,
-            success=int(verdict.success),
+            success=verdict.label,
             success_probability=verdict.probability,
             success_truth=verdict.truth,
             judged_by=judged_by,

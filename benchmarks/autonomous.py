@@ -20,12 +20,14 @@ from actor.robots import make_robot
 from actor.robots.gymnasium import GymnasiumRobot
 from actor.scoring import truth_of
 from benchmarks.curriculum import Curriculum
+from benchmarks.helping import Helper
 from benchmarks.in_process import Actor, Clock, Collector, losses
 from etude.config import RunConfig
 from etude.episodes.store import EpisodeStore
 from etude.robot import Robot
 from learner import pretraining
 from learner.distillation import Distiller
+from learner.help.labels import StuckStates, labelled_states
 from learner.offline import pretrain
 from learner.recipe import Agent, AgentState
 from learner.replay.candidates import candidates_of
@@ -54,6 +56,9 @@ class Outcome:
         practice: (environment steps at its end, direction, success 1 or 0) of every attempt.
         steps: environment steps of practice.
         interventions: resets of the scene, the first one included, as EARL counts them.
+        interventions_at: `interventions` at every point of `curve`.
+        helped: (environment steps, reason, whether the scene was stuck by ground truth) of every answered call for help.
+        questions: pictures that the person was asked about when they came (help rule `paint`).
         reward: observations of practice that had reached the forward direction's goal.
         updates, seconds: gradient updates and wall-clock time by stage; `seconds` has ``act`` and ``evaluate`` too.
         metrics: of the last update, by direction.
@@ -63,17 +68,29 @@ class Outcome:
     practice: list[tuple[int, str, int]] = field(default_factory=list)
     steps: int = 0
     interventions: int = 0
+    interventions_at: list[int] = field(default_factory=list)
+    helped: list[tuple[int, str, bool]] = field(default_factory=list)
+    questions: int = 0
     reward: int = 0
     updates: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def practise(config: RunConfig, demonstrations: Path, budget: Budget, say: Callable[[str], None]) -> Outcome:
-    """Train `config.recipe` on the store at `demonstrations`, then practise alone; an attempt alternates with its updates."""
+def practise(
+    config: RunConfig,
+    demonstrations: Path,
+    budget: Budget,
+    say: Callable[[str], None],
+    known_stuck: np.ndarray | None = None,
+) -> Outcome:
+    """Train `config.recipe` on the store at `demonstrations`, then practise alone; an attempt alternates with its updates.
+
+    `known_stuck` ``(n, state_dim)``: states that are known to be irreversible before practice, for help rule `paint`.
+    """
     robot, stage = make_robot(config, config.seed), make_robot(config, config.seed)
     try:
-        return _Run(config, demonstrations, budget, robot, stage, say).run()
+        return _Run(config, demonstrations, budget, robot, stage, say, known_stuck).run()
     finally:
         robot.close()
         stage.close()
@@ -83,9 +100,16 @@ class _Run:
     """One run: the scene that is practised in, a second one for evaluation, replay and agent."""
 
     def __init__(
-        self, config: RunConfig, demonstrations: Path, budget: Budget, robot: Robot, stage: Robot, say: Callable[[str], None]
+        self,
+        config: RunConfig,
+        demonstrations: Path,
+        budget: Budget,
+        robot: Robot,
+        stage: Robot,
+        say: Callable[[str], None],
+        known_stuck: np.ndarray | None,
     ) -> None:
-        recipe = config.recipe
+        recipe, self.known_stuck = config.recipe, known_stuck
         self.config, self.budget, self.robot, self.stage, self.say = config, budget, robot, stage, say
         self.outcome, self.clock = Outcome(), Clock()
         self.outcome.updates, self.outcome.seconds = self.clock.updates, self.clock.seconds
@@ -101,7 +125,8 @@ class _Run:
         self.distiller = Distiller(self.agent, candidates, config.seed) if candidates else None
         self.sampler = BatchSampler(recipe, self.prior, self.online, config.seed, candidates)
         self.actor = Actor(self.agent, self.agent.policy_parameters(self.state), config.seed, candidates)
-        self.collector = Collector(config, robot, self.actor)
+        self.helper, self.stuck = Helper(config), StuckStates(self.online)
+        self.collector = Collector(config, robot, self.actor, self.helper)
         self.values: dict[str, jax.Array] = {}
         self.curriculum: Curriculum | None = None
         self.at_task = True
@@ -118,6 +143,8 @@ class _Run:
             self.state = trained.state
             self.clock.lap(pretraining.stage(recipe, trained.done - length), length, trained.metrics)
         self.state = self.agent.begin_practice(self.state)
+        if self.known_stuck is not None:
+            self.learn_irreversible()
         self.evaluate()
         block, owed = self.agent.update_block("online"), 0.0
         phase, needs_reset = "forward", True
@@ -130,8 +157,10 @@ class _Run:
             if self.curriculum is not None:
                 self.curriculum.teach(self.collector.steps)
             outcome.practice.append((outcome.steps, phase, int(attempt.success)))
-            needs_reset = attempt.episode_over or recipe.reset.kind == "human"
+            needs_reset = attempt.episode_over or self.helper.open or recipe.reset.kind == "human"
             self.clock.lap("act")
+            if self.helper.open:
+                self.be_helped()
             owed += attempt.steps * recipe.data.utd if outcome.steps > recipe.data.min_online_steps else 0.0
             while owed >= length:
                 owed -= length
@@ -157,7 +186,25 @@ class _Run:
         self.outcome.interventions += 1
         self.at_task = True
         self.robot.hard_reset("forward", self.rng)
+        self.helper.scene_reset()
         return "forward"
+
+    def be_helped(self) -> None:
+        """Somebody comes, says which of the states before could not be undone, and is about to reset the scene."""
+        self.outcome.helped.append((self.outcome.steps, self.helper.reason, self.robot.read().object_lost))
+        labels = self.helper.answer()
+        self.outcome.questions = self.helper.questions
+        if labels is not None:
+            self.stuck.label("", labels)
+            self.learn_irreversible()
+
+    def learn_irreversible(self) -> None:
+        """The classifier of irreversible states, trained anew on all that is known."""
+        stuck, free = (labelled_states((self.prior, self.online), which, self.rng) for which in (True, False))
+        if self.known_stuck is not None:
+            stuck = {"state": np.concatenate([self.known_stuck, stuck["state"]])}
+        self.state = self.agent.learn_irreversible(self.state, stuck, free, self.rng)
+        self.clock.lap("irreversible", self.config.recipe.help.classifier_updates)
 
     def next_phase(self, phase: str) -> str:
         """The phase after an attempt of `phase`, begun without a reset. One whose goal is met already is passed over."""
@@ -198,6 +245,7 @@ class _Run:
             limits=self.config.robot.safety,
         )
         self.outcome.curve.append((self.outcome.steps, float(result["success_rate"])))
+        self.outcome.interventions_at.append(self.outcome.interventions)
         self.clock.lap("evaluate")
         self.say(f"{self.outcome.steps} steps: {result['success_rate']:.2f}, {self.progress()}")
 
@@ -208,4 +256,4 @@ class _Run:
             f"{phase} {sum(s for _, p, s in recent if p == phase)} of {sum(p == phase for _, p, _ in recent)}"
             for phase in self.config.recipe.phases
         ]
-        return f"last attempts: {', '.join(shares)}; {losses(self.values)}"
+        return f"{self.outcome.interventions} interventions; last attempts: {', '.join(shares)}; {losses(self.values)}"

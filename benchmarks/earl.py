@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from etude.config import REPOSITORY, ConfigError, RunConfig, load_run_config
 from etude.specs import PHASES
 
@@ -30,6 +32,8 @@ LAST_EVALUATIONS = 10
 """The mean of so many is what RISC reports (Patil et al. 2024); single evaluations of 10 episodes are noisy."""
 DEMONSTRATIONS = 12
 DEMONSTRATION_SEED = 0
+KNOWN_STUCK = 1_000
+"""Stuck states that PAINT's release begins with in this environment."""
 
 Row = dict[str, Any]
 
@@ -39,22 +43,29 @@ class Method:
     """A recipe with what the benchmark changes of task and robot for it.
 
     `deployed` and `continuing` are the published numbers of the method (success at 2.5 million steps, reward per step), None
-    where there is none.
+    where there is none. `evaluate_every` is in environment steps.
     """
 
     recipe: str
     overrides: tuple[str, ...] = ()
     deployed: float | None = None
     continuing: float | None = None
+    evaluate_every: int = EVALUATE_EVERY
 
 
 LONGER = ("task.forward.max_steps=300", "task.backward.max_steps=300")
+NO_WALLS = ("robot.environment_options.bound=3.8",)
+"""PAINT's variant: the mug can be dropped over the edge of the table, and then only a person gets it back."""
+PAINT = ("recipe.help.kind=paint", "recipe.critic.pessimistic_reward=-0.02")
+"""A stuck state is worth -1 for ever; PAINT's own -10 is beside rewards of 10."""
 METHODS = {
-    "etude": Method("etude_earl"),
+    "etude": Method("etude_earl", ("recipe.help.kind=never",)),
     "naive": Method("naive", deployed=0.32, continuing=0.0120),
     "fbrl": Method("fbrl", deployed=0.94, continuing=0.0059),
     "vaprl": Method("vaprl", deployed=0.98, continuing=0.0093),
     "medal": Method("medal", (*LONGER, "robot.environment_options.backward_shows=next_goal"), deployed=0.976),
+    "no_walls": Method("etude_earl", NO_WALLS, evaluate_every=2_000),
+    "no_walls_paint": Method("etude_earl", (*NO_WALLS, *PAINT), evaluate_every=2_000),
 }
 """Published: EARL's curves at 2.5 million steps, five seeds; MEDAL from RISC's curves, mean of the last 10 evaluations."""
 
@@ -80,11 +91,12 @@ def perform(
     from benchmarks.autonomous import Budget, practise
 
     config = configuration(method, seed, continuing, overrides)
-    budget = Budget(steps, EVALUATE_EVERY, 0 if continuing else EVALUATION_EPISODES, EVALUATION_STEPS)
+    known = known_stuck(config) if config.recipe.help.kind == "paint" else None
+    budget = Budget(steps, METHODS[method].evaluate_every, 0 if continuing else EVALUATION_EPISODES, EVALUATION_STEPS)
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="etude-earl-") as folder:
         origin = demonstrate(config, Path(folder) / "demonstrations")
-        outcome = practise(config, Path(folder) / "demonstrations", budget, say)
+        outcome = practise(config, Path(folder) / "demonstrations", budget, say, known)
     attempts = {
         phase: [sum(p == phase for _, p, _ in outcome.practice), sum(s for _, p, s in outcome.practice if p == phase)]
         for phase in PHASES
@@ -95,6 +107,9 @@ def perform(
         "seed": seed,
         "steps": outcome.steps,
         "interventions": outcome.interventions,
+        "interventions_at": outcome.interventions_at,
+        "helped": outcome.helped,
+        "questions": outcome.questions,
         "last_10": None if continuing else round(last_mean(outcome.curve), 4),
         "reward_per_step": round(outcome.reward / max(1, outcome.steps), 5),
         "curve": outcome.curve,
@@ -108,6 +123,22 @@ def perform(
         "overrides": [*METHODS[method].overrides, *overrides],
         "budget": asdict(budget),
     }
+
+
+def known_stuck(config: RunConfig) -> np.ndarray:
+    """What PAINT knows before practice: stuck states ``(KNOWN_STUCK, 12)``. Needs the variant without walls.
+
+    Raises:
+        ConfigError: this table has walls, so that nothing can get stuck.
+    """
+    from simulation.earl_tabletop import BOUND, stuck_states
+
+    bound = float(config.robot.environment_options.get("bound", BOUND))
+    if bound <= BOUND:
+        raise ConfigError(
+            "recipe.help.kind is 'paint' on a table with walls: set robot.environment_options.bound to 3.8, as PAINT"
+        )
+    return stuck_states(KNOWN_STUCK, bound, np.random.default_rng([config.seed, 0x57C4]))
 
 
 # --- demonstrations ---------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ The learner, the replay, the robot, the safety filter and the steps are those of
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,11 @@ import numpy as np
 from actor.chunks import ChunkPlayer
 from actor.demonstrations import max_steps
 from actor.evaluation import reading_clock
+from actor.help import Attempt as Ended
 from actor.safety import filter_action, reading_problems
 from actor.scoring import Scorer
 from actor.segments import SegmentRecorder
+from benchmarks.helping import Helper
 from etude.config import RunConfig
 from etude.robot import Robot
 from etude.specs import PHASES, Observation
@@ -43,6 +46,7 @@ class Actor:
             return agent.act(parameters, observation, jax.random.fold_in(key, count), *rest)
 
         self._act = jax.jit(act)
+        self._irreversible = jax.jit(agent.irreversible) if agent.learns_irreversible else None
 
     def begin(self) -> None:
         """An episode begins; parameters are replaced before it only."""
@@ -65,6 +69,12 @@ class Actor:
 
         return self._chunks.next((phase, explore), plan)
 
+    def irreversible(self, observation: Observation) -> float:
+        """Probability that the observation cannot be undone; NaN where the recipe does not learn it."""
+        if self._irreversible is None:
+            return math.nan
+        return float(self._irreversible(self.parameters, {name: observation[name] for name in self._keys}))
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -82,8 +92,10 @@ class Attempt:
 class Collector:
     """Collects attempts into a ring: the steps of practice, with the recipe's rewards by ground truth."""
 
-    def __init__(self, config: RunConfig, robot: Robot, actor: Actor) -> None:
-        self._config, self._robot, self._actor = config, robot, actor
+    def __init__(self, config: RunConfig, robot: Robot, actor: Actor, helper: Helper | None = None) -> None:
+        """`helper` watches every attempt, and may have it end because somebody is needed."""
+        self._config, self._robot, self._actor, self._helper = config, robot, actor, helper
+        self._taken = 0  # control steps of all attempts
         self.steps: list[Step] = []
         """Of the newest attempt."""
         self._recorder = SegmentRecorder(
@@ -92,7 +104,7 @@ class Collector:
 
     def attempt(self, phase: str, ring: Ring, labels: InterventionLabels, longest: int | None = None) -> Attempt:
         """One attempt from where the robot is, with exploring actions: until success, the time limit (or `longest` steps if that
-        is less), or the end of the environment's episode. Under a learned reward success ends nothing."""
+        is less), the end of the environment's episode, or a call for help. Under a learned reward success ends nothing."""
         robot, limits = self._robot, self._config.robot.safety
         reward = self._config.recipe.reward
         ends = phase not in self._config.recipe.learned_rewards
@@ -100,6 +112,8 @@ class Collector:
         reading = robot.read()
         self.steps.clear()
         self._recorder.begin(reading, scorer.score(reading, phase), phase, scorer.name)
+        if self._helper:
+            self._helper.saw((self._recorder.segment, 0), reading)
         self._actor.begin()
         executed: np.ndarray | None = None
         count = forward = 0
@@ -116,6 +130,7 @@ class Collector:
                 observation_spec=robot.observation_spec,
                 previous=executed,
             )
+            irreversible = self._actor.irreversible(reading.observation) if self._helper else math.nan
             robot.act(executed)
             # what is stored fits its specification, even where a class of policies leaves the range a little
             proposed = np.clip(np.nan_to_num(proposed), -1.0, 1.0).astype(np.float32)
@@ -125,10 +140,13 @@ class Collector:
                 self._recorder.cut()
                 break
             count += 1
+            self._taken += 1
             forward += bool((reading.success_truth or {}).get("forward"))
             verdict = scorer.score(reading, phase)
             success = verdict.success and ends
-            last = success or count == time_limit or reading.episode_over
+            segment, place = self._recorder.segment, (self._recorder.segment, self._recorder.index + 1)
+            called = self._helper is not None and self._helper.after_step(place, reading, self._taken, irreversible, phase)
+            last = success or count == time_limit or reading.episode_over or called
             self._recorder.observe(
                 reading,
                 verdict,
@@ -137,6 +155,8 @@ class Collector:
                 terminal=success and reward.success_is_terminal,
             )
             if last:
+                if self._helper:
+                    self._helper.after_attempt(Ended(segment, phase, verdict.success, verdict.probability), self._taken)
                 break
         for step in self.steps:
             row = ring.add(step)

@@ -23,6 +23,7 @@ from etude.config import (
     read_yaml,
     save_config,
 )
+from etude.config.behaviours import BehavioursConfig
 from etude.run_folder import RunFolder, demonstrations_store, runs_root
 
 if TYPE_CHECKING:
@@ -241,6 +242,9 @@ def recipe_list(argv: list[str]) -> int:
         recipe = build(RecipeConfig, read_yaml(path), str(path))
         axes = f"{recipe.critic.kind} + {recipe.policy.kind} + {recipe.improvement.kind}"
         print(f"{recipe.name:<22} {axes:<34} {recipe.summary}" + (f" [{recipe.paper}]" if recipe.paper else ""))
+    for path in sorted((CONFIG_ROOT / "behaviours").glob("*.yaml")):
+        library = build(BehavioursConfig, read_yaml(path), str(path))
+        print(f"{library.name:<22} {'single life: library of behaviours':<34} {library.summary} [{library.paper}]")
     return 0
 
 
@@ -249,10 +253,8 @@ def recipe_show(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="etude recipe show", description="Explain a recipe's choices and print it with every default filled in."
     )
-    parser.add_argument("name", help="name in robot_configs/recipes, or a path to a YAML file")
-    name = parser.parse_args(argv).name
-    recipe = _read(name)
-    path = Path(name) if name.endswith(".yaml") else CONFIG_ROOT / "recipes" / f"{name}.yaml"
+    parser.add_argument("name", help="name in robot_configs/recipes or robot_configs/behaviours, or a path to a YAML file")
+    recipe, path = _read(parser.parse_args(argv).name)
     lines = path.read_text(encoding="utf-8").splitlines()
     for line in itertools.takewhile(lambda line: line.startswith("#"), lines):
         print(line)
@@ -263,12 +265,17 @@ def recipe_show(argv: list[str]) -> int:
 def recipe_validate(argv: list[str]) -> int:
     """Check recipes; an unknown key or a bad value is an error with its path."""
     parser = argparse.ArgumentParser(prog="etude recipe validate", description="Check recipe files.")
-    parser.add_argument("names", nargs="+", help="names in robot_configs/recipes, or paths to YAML files")
+    parser.add_argument("names", nargs="+", help="names of recipes and of behaviours, or paths to YAML files")
     for name in parser.parse_args(argv).names:
-        recipe = _read(name)
+        recipe, _ = _read(name)
         print(f"{recipe.name}: ok")
     return 0
 
 
-def _read(name: str) -> RecipeConfig:
-    return build(RecipeConfig, read_named("recipes", name), name)
+def _read(name: str) -> tuple[RecipeConfig | BehavioursConfig, Path]:
+    """The recipe, or the library of behaviours of a single life, and its file; files in a folder `behaviours` are the latter."""
+    library = CONFIG_ROOT / "behaviours" / f"{name}.yaml"
+    path = Path(name) if name.endswith(".yaml") else library if library.is_file() else CONFIG_ROOT / "recipes" / f"{name}.yaml"
+    if path.resolve().parent.name == "behaviours":
+        return build(BehavioursConfig, read_yaml(path), name), path
+    return build(RecipeConfig, read_yaml(path), name), path

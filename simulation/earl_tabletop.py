@@ -92,6 +92,16 @@ def reaches(observations: np.ndarray, goal: np.ndarray) -> np.ndarray:
     return np.linalg.norm(observations[..., :4] - goal[:4], axis=-1) <= SUCCESS_DISTANCE
 
 
+def stuck_states(count: int, bound: float, rng: np.random.Generator) -> np.ndarray:
+    """Observations ``(count, 12)`` with the mug over the edge of the table, gripper and goal anywhere. PAINT's classifier begins
+    with 1,000 of them (Xie et al. 2022, release): one that never saw any cannot ask."""
+    mug = rng.uniform(-bound, bound, (count, 2))
+    over = rng.integers(2, size=count)
+    mug[np.arange(count), over] = rng.choice([-1.0, 1.0], count) * rng.uniform(np.nextafter(BOUND, bound), bound, count)
+    goals = np.array([goal_vector(goal) for goal in (*GOALS, START)])[rng.integers(len(GOALS) + 1, size=count)]
+    return np.hstack([rng.uniform(-bound, bound, (count, 2)), mug, np.full((count, 2), -1.0), goals]).astype(np.float32)
+
+
 def expert(scene: Scene, goal: Point) -> np.ndarray:
     """A scripted action ``(3,)``, float32: reach the mug, carry it to `goal`, let it go, return to `HOME` and stay."""
     if math.dist(scene.mug, goal) <= _PLACED:

@@ -1,10 +1,13 @@
-"""The slow proof behind `make proof-autonomy`: EARL's tabletop without resets, method by method, beside the published numbers.
+"""The slow proof behind `make proof-autonomy`: EARL's tabletop without resets, method by method, beside the published numbers;
+and, as suite `paint`, what asking for help by learned irreversibility saves where the mug can fall off the table.
 
 Every (method, seed) is a process of its own that runs `etude benchmark earl`. Its result goes to docs/results/proof-autonomy.json
-when it ends; `--resume` does not repeat what is there. Exit status 1 when the requirement on our recipe is missed or a run fails.
+(or proof-paint.json) when it ends; `--resume` does not repeat what is there. Exit status 1 when the requirement is missed or a
+run fails.
 
     python tools/prove_autonomy.py --only etude --seeds 0 1 2
     python tools/prove_autonomy.py --only medal --steps 1000000 --jobs 2
+    python tools/prove_autonomy.py --suite paint --jobs 2
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import interventions
 from benchmarks.earl import METHODS, Row, plot, table
 from etude.config import REPOSITORY
 
@@ -27,7 +31,10 @@ RESULTS = REPOSITORY / "docs" / "results"
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 OURS, REQUIRED, WITHIN_STEPS, STEPS_PER_RESET = "etude", 0.95, 250_000, 200_000
 """Required of our recipe in every seed: the mean of the last 10 evaluations, within so many steps, with so few resets."""
-STEPS = {"etude": 150_000, "naive": 250_000, "fbrl": 250_000, "vaprl": 250_000, "medal": 250_000}
+SUITES = {"autonomy": ("etude", "naive", "fbrl", "vaprl", "medal"), "paint": (interventions.WITHOUT, interventions.WITH)}
+STEPS = {"etude": 150_000, "naive": 250_000, "fbrl": 250_000, "vaprl": 250_000, "medal": 250_000} | dict.fromkeys(
+    SUITES["paint"], 40_000
+)
 """Practice of each method when nothing else is asked; the published runs have 2.5 million."""
 
 
@@ -42,22 +49,23 @@ class Run:
         return self.method, self.seed
 
 
-def results_file() -> Path:
-    return RESULTS / "proof-autonomy.json"
+def results_file(suite: str = "autonomy") -> Path:
+    return RESULTS / f"proof-{suite}.json"
 
 
-def recorded() -> list[Row]:
+def recorded(suite: str) -> list[Row]:
     """What earlier calls recorded."""
-    return json.loads(results_file().read_text(encoding="utf-8")) if results_file().is_file() else []
+    return json.loads(results_file(suite).read_text(encoding="utf-8")) if results_file(suite).is_file() else []
 
 
-def record(rows: Sequence[Row]) -> None:
+def record(suite: str, rows: Sequence[Row]) -> None:
     """Write the results and the plot; the file is replaced whole, so that an interrupted proof leaves a good one."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    aside = results_file().with_suffix(".writing")
+    file = results_file(suite)
+    aside = file.with_suffix(".writing")
     aside.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
-    aside.replace(results_file())
-    plot(rows, RESULTS / "proof-autonomy.png")
+    aside.replace(file)
+    (interventions.plot if suite == "paint" else plot)(rows, file.with_suffix(".png"))
 
 
 def merge(old: Sequence[Row], new: Row) -> list[Row]:
@@ -127,15 +135,20 @@ def start(run: Run, out: Path) -> subprocess.Popen:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="EARL's tabletop without resets, beside the published numbers.")
-    parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS), help="methods (default: all)")
+    parser.add_argument("--suite", choices=list(SUITES), default="autonomy")
+    parser.add_argument("--only", nargs="+", choices=list(METHODS), help="methods (default: all of the suite)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help=f"environment steps of every run (default: {STEPS})")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, one core each (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="do not repeat runs that are recorded in docs/results")
     arguments = parser.parse_args(argv)
-    rows = recorded()
+    suite = arguments.suite
+    methods = arguments.only or SUITES[suite]
+    if strangers := [method for method in methods if method not in SUITES[suite]]:
+        parser.error(f"suite {suite!r} has no method {strangers[0]!r}: use one of {', '.join(SUITES[suite])}, or another --suite")
+    rows = recorded(suite)
     done = {(row["method"], row["seed"]) for row in rows if row["steps"] >= (arguments.steps or STEPS[row["method"]])}
-    wanted = [Run(method, seed, arguments.steps or STEPS[method]) for seed in arguments.seeds for method in arguments.only]
+    wanted = [Run(method, seed, arguments.steps or STEPS[method]) for seed in arguments.seeds for method in methods]
     failed = []
     try:
         for run, row in run_all([run for run in wanted if not (arguments.resume and run.key in done)], max(1, arguments.jobs)):
@@ -144,11 +157,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"{run.method} seed {run.seed} failed; its messages are above", flush=True)
                 continue
             rows = merge(rows, row)
-            record(rows)
+            record(suite, rows)
             print("\n" + table(rows) + "\n", flush=True)
     except KeyboardInterrupt:
         return 130
-    passed, line = verdict(rows, arguments.seeds) if OURS in arguments.only else (None, "")
+    judged = suite == "paint" or OURS in methods
+    passed, line = (interventions.verdict if suite == "paint" else verdict)(rows, arguments.seeds) if judged else (None, "")
     print(f"{table(rows)}\n\n{line}", flush=True)
     return int(passed is False or bool(failed))
 

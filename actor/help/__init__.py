@@ -30,12 +30,14 @@ class Ask(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """How an attempt ended. `probability` is the judge's at its last observation."""
+    """How an attempt ended. `probability` is the judge's at its last observation; not `known`: nobody can say whether it
+    succeeded (a learned reward, without ground truth)."""
 
     segment: int
     phase: str
     success: bool
     probability: float
+    known: bool = True
 
 
 class HelpRule(Protocol):

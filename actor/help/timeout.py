@@ -26,6 +26,8 @@ class Timeout:
         return None
 
     def after_attempt(self, attempt: Attempt) -> Ask | None:
+        if not attempt.known:
+            return None
         phase = attempt.phase
         self.counts[phase] = 0 if attempt.success else self.counts[phase] + 1
         if self.counts[phase] < self.limit:

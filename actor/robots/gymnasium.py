@@ -26,7 +26,7 @@ class GymnasiumRobot:
 
     Truth: ``info["success_forward"]`` and ``info["success_backward"]`` when present; else ``info["success"]`` or
     ``info["is_success"]`` for the forward phase and its negation for the backward one; else none. An environment that reports
-    success on steps only (Meta-World) has not succeeded at a reset.
+    success on steps only (Meta-World) has not succeeded at a reset. ``info["stuck"]`` says that the object is lost.
 
     An id of the form ``module:Id-v0`` makes Gymnasium import the module, which registers the environment.
     `RobotConfig.environment_options` are keyword arguments of ``gymnasium.make``.
@@ -57,7 +57,7 @@ class GymnasiumRobot:
         self._expert_noise = task.expert_noise
         self._truth_at_reset = self._probe(seed)
         self._reading: Reading | None = None
-        self._over = False
+        self._over = self._lost = False
         self._reset("forward", seed)
 
     def read(self) -> Reading:
@@ -67,7 +67,9 @@ class GymnasiumRobot:
             observation: Observation = {"state": state}
             for camera, (height, width) in self.observation_spec.cameras.items():
                 observation[IMAGE_PREFIX + camera] = self.render(camera, height, width)
-            self._reading = Reading(observation, stamp, success_truth=self._truth, episode_over=self._over)
+            self._reading = Reading(
+                observation, stamp, success_truth=self._truth, object_lost=self._lost, episode_over=self._over
+            )
         return self._reading
 
     def act(self, action: np.ndarray) -> None:
@@ -76,6 +78,7 @@ class GymnasiumRobot:
             return
         self._state, _, terminated, truncated, info = self._env.step(self._physical(action))
         self._truth = _truth(info)
+        self._lost = bool(info.get("stuck", False))
         self._over = bool(terminated or truncated)
         self._reading = None
 
@@ -139,7 +142,7 @@ class GymnasiumRobot:
             older(seed)  # environments of the older interface, Meta-World among them, ignore the seed of `reset`
         self._state, info = self._env.reset(seed=seed, options={"phase": phase})
         self._truth = _truth(info) or self._truth_at_reset
-        self._over = False
+        self._over = self._lost = False
         self._reading = None
 
     def _probe(self, seed: int) -> dict[str, bool] | None:

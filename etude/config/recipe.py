@@ -300,11 +300,13 @@ class RecipeConfig(Model):
 
     @property
     def return_bounds(self) -> tuple[float, float]:
-        """Lowest and highest discounted return that rewards of `reward.step` per step and `reward.success` once can make."""
+        """Lowest and highest discounted return that rewards of `reward.step` per step and `reward.success` once can make, and
+        `critic.pessimistic_reward` for ever."""
         reward, horizon = self.reward, 1.0 / (1.0 - self.critic.discount)
         for_ever = reward.step * horizon
         success = reward.success if reward.success_is_terminal else reward.success * horizon
-        return min(for_ever, reward.step, success), max(for_ever, success)
+        stuck = for_ever if self.critic.pessimistic_reward is None else self.critic.pessimistic_reward * horizon
+        return min(for_ever, reward.step, success, stuck), max(for_ever, success)
 
     @property
     def candidates_per_frame(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import sys
 
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import earl, in_process
+from benchmarks import earl, in_process, interventions
 from benchmarks.autonomous import Budget, practise
 from etude.config import REPOSITORY, ConfigError
 from etude.specs import PHASES
@@ -52,12 +53,13 @@ def _scripted_demonstrations(monkeypatch):
     monkeypatch.setattr(earl, "DEMONSTRATIONS", 2)
 
 
-def run(tmp_path, method: str, steps: int, *overrides: str, episodes: int = 0):
+def run(tmp_path, method: str, steps: int, *overrides: str, episodes: int = 0, known: bool = False):
     config = earl.configuration(method, 0, overrides=[*TINY, *overrides])
     # a scripted demonstration takes longer than a tiny attempt
     generous = earl.configuration(method, 0, overrides=["task.expert_noise=0.1"])
     earl.demonstrate(generous, tmp_path / "demonstrations")
-    return practise(config, tmp_path / "demonstrations", Budget(steps, steps, episodes, 20), lambda _: None)
+    stuck = earl.known_stuck(config) if known else None
+    return practise(config, tmp_path / "demonstrations", Budget(steps, steps, episodes, 20), lambda _: None, stuck)
 
 
 def test_directions_alternate_and_only_the_horizon_resets(tmp_path, monkeypatch):
@@ -147,3 +149,91 @@ def test_results_are_recorded_beside_the_published_ones_and_not_repeated(tmp_pat
     assert (tmp_path / "proof-autonomy.png").is_file() and len(json.loads(proof.results_file().read_text())) == 2
     proof.main(["--only", "etude", "--seeds", "0", "1", "--steps", "200000", "--resume"])
     assert started == [("fbrl", 0), ("etude", 0), ("etude", 1)]
+
+
+# --- help -----------------------------------------------------------------------------------------------------------
+
+OVERBOARD = np.array([1.0, 0.0, 1.0], np.float32)
+
+
+def carries_the_mug_over_the_edge(monkeypatch):
+    """Every attempt: straight to the mug with an open hand, on past the edge with a closed one, and let go there."""
+
+    def act(self, observation, phase, explore):
+        x, y, mug_x, mug_y, held, *_ = observation["state"]
+        if max(abs(mug_x), abs(mug_y)) > 3.3:
+            return np.array([0.0, 0.0, -1.0], np.float32)
+        if held == 0.0 or np.hypot(x - mug_x, y - mug_y) < 0.3:
+            return OVERBOARD
+        return np.array([np.clip((mug_x - x) / 0.2, -1, 1), np.clip((mug_y - y) / 0.2, -1, 1), -1.0], np.float32)
+
+    monkeypatch.setattr(in_process.Actor, "act", act)
+
+
+def test_without_labels_a_lost_mug_is_asked_about_at_once(tmp_path, monkeypatch):
+    carries_the_mug_over_the_edge(monkeypatch)
+    outcome = run(tmp_path, "no_walls", 100)
+    assert len(outcome.helped) >= 3 and all(stuck for _, _, stuck in outcome.helped)
+    assert outcome.interventions == 1 + len(outcome.helped) and outcome.questions == 0
+    assert all("left the table" in reason for _, reason, _ in outcome.helped)
+
+
+def test_paint_learns_from_labels_when_to_ask(tmp_path, monkeypatch):
+    carries_the_mug_over_the_edge(monkeypatch)
+    settings = ("recipe.help.seed_steps=40", "recipe.help.steps_before_asking=10", "recipe.help.classifier_updates=250")
+    outcome = run(tmp_path, "no_walls_paint", 200, *settings, episodes=1)
+    steps, reasons, stuck = zip(*outcome.helped, strict=True)
+    assert steps[0] == 40 and "first 40 steps" in reasons[0] and all(stuck)
+    assert len(steps) > 2 and all("could not undo" in reason for reason in reasons[1:])
+    lost_after = 20  # steps to the mug and over the edge
+    assert all(abs(b - a - 10 - lost_after) <= 5 for a, b in itertools.pairwise(steps)), steps
+    assert outcome.questions <= len(steps) * 7, "at most log2 T + 1 pictures each, for T up to 41"
+    assert outcome.updates["irreversible"] == 250 * len(steps)
+    assert outcome.interventions_at == [0, outcome.interventions]
+
+
+def test_paint_can_ask_before_anybody_came_where_stuck_states_are_known(tmp_path, monkeypatch):
+    carries_the_mug_over_the_edge(monkeypatch)
+    settings = ("recipe.help.seed_steps=1", "recipe.help.steps_before_asking=10", "recipe.help.classifier_updates=500")
+    outcome = run(tmp_path, "no_walls_paint", 100, *settings, known=True)
+    steps, reasons, stuck = zip(*outcome.helped, strict=True)
+    assert not stuck[0] and "first 1 steps" in reasons[0], "nothing was lost when somebody looked"
+    assert len(steps) > 1 and all(stuck[1:]) and all("could not undo" in reason for reason in reasons[1:])
+    with pytest.raises(ConfigError, match="walls"):
+        earl.known_stuck(earl.configuration("etude", 0))
+
+
+def helped_row(method: str, seed: int, interventions: list[int], scores: list[float]) -> dict:
+    points = [(2_000 * i, score) for i, score in enumerate([0.0, *scores])]
+    changes = {"curve": points, "interventions_at": [0, *interventions], "interventions": interventions[-1]}
+    return row(method, seed, sum(scores[-10:]) / len(scores[-10:]), **changes)
+
+
+def test_interventions_are_compared_where_success_first_holds():
+    rising = [0.0, 0.9, 0.9, 1.0, 1.0]  # the mean of three reaches 0.9 at the fourth
+    slow, quick = helped_row("no_walls", 0, [2, 5, 8, 12, 20], rising), helped_row("no_walls_paint", 0, [1, 2, 3, 4, 4], rising)
+    assert interventions.needed(slow) == 12 and interventions.needed(quick) == 4
+    assert interventions.verdict([slow, quick], [0])[0] is True
+    assert interventions.verdict([slow, quick], [0, 1])[0] is None
+    close = helped_row("no_walls_paint", 0, [1, 2, 3, 5, 5], rising)
+    passed, line = interventions.verdict([slow, close], [0])
+    assert passed is False and "2.4 times fewer" in line
+    never = [helped_row(method, 0, [1, 2, 3], [0.5, 0.5, 0.5]) for method in ("no_walls", "no_walls_paint")]
+    assert interventions.verdict(never, [0])[0] is False
+
+
+def test_the_paint_suite_is_recorded_apart(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(proof, "RESULTS", tmp_path)
+    counts = {"no_walls": [4, 8, 12], "no_walls_paint": [2, 3, 3]}
+
+    def run_all(runs, jobs):
+        for run in runs:
+            assert run.steps == proof.STEPS[run.method]
+            yield run, helped_row(run.method, run.seed, counts[run.method], [1.0, 1.0, 1.0])
+
+    monkeypatch.setattr(proof, "run_all", run_all)
+    assert proof.main(["--suite", "paint", "--seeds", "0"]) == 0
+    assert "pass: 4.0 times fewer" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"proof-paint.json", "proof-paint.png"}
+    with pytest.raises(SystemExit):
+        proof.main(["--suite", "paint", "--only", "medal"])

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from etude.config import ConfigError
 from etude.config.behaviours import BehavioursConfig
 from learner import behaviours
 from learner.behaviours import OwnRows
+from learner.commands import recipe_list, recipe_show, recipe_validate
 
 D, N, B = 3, 4, 16
 
@@ -109,3 +111,13 @@ def test_cross_entropy_prefers_the_behaviour_that_knows_the_states():
         return float(jnp.einsum("iib->ib", everyone).mean())
 
     assert chance_of_own(0.5) > 0.7 > chance_of_own(0.0)
+
+
+def test_roam_is_explained_beside_the_recipes(capsys):
+    assert recipe_show(["roam"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("# ROAM") and "inverse_temperature: 4.0" in shown
+    assert recipe_list([]) == 0 and "roam " in capsys.readouterr().out
+    assert recipe_validate(["roam", "qwale"]) == 0
+    with pytest.raises(ConfigError, match="romm"):
+        recipe_show(["romm"])

@@ -175,6 +175,14 @@ def test_targets_are_bounded_by_the_returns_that_the_rewards_allow(
         np.testing.assert_allclose(y, bound, atol=1e-6)
 
 
+def test_the_bounds_leave_room_for_what_follows_an_irreversible_state() -> None:
+    """Or the state before it would be worth as much as one from which nothing comes."""
+    recipe = _recipe(bound_targets=True, discount=0.9, pessimistic_reward=-0.1)
+    np.testing.assert_allclose(recipe.return_bounds, (-1.0, 1.0), atol=1e-9)
+    rows = _rows(reward=jnp.zeros(B), terminal=jnp.zeros(B), discount=jnp.full(B, 0.9))
+    np.testing.assert_allclose(td.bellman_target(recipe, rows, jnp.full(B, -1.0)), -0.9, atol=1e-6)
+
+
 # --- temporal differences -----------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from etude.config import REPOSITORY
+from simulation import earl_tabletop
 from simulation.earl_tabletop import (
     GOALS,
     HOME,
@@ -260,3 +261,11 @@ def test_goals_on_arrays_agree_with_those_of_scenes():
     assert (shown[:, 6:] == goal_vector(goal)).all() and (shown[:, :6] == near[:, :6]).all()
     expected = [reached(Scene((x[0], x[1]), (x[2], x[3])), goal) for x in near.tolist()]
     assert reaches(shown, goal_vector(goal)).tolist() == expected and 20 < sum(expected) < 180
+
+
+def test_sampled_stuck_states_are_stuck_and_nothing_else():
+    states = earl_tabletop.stuck_states(500, 3.8, np.random.default_rng(0))
+    assert states.shape == (500, 12) and states.dtype == np.float32 and np.abs(states[:, :4]).max() <= 3.8
+    for state in states:
+        assert earl_tabletop.stuck(earl_tabletop.Scene(tuple(state[:2]), tuple(state[2:4]), held=bool(state[4] == 0.0)))
+    assert len(np.unique(states[:, 6:], axis=0)) == 5

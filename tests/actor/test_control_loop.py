@@ -492,32 +492,3 @@ def test_success_truth_is_unknown_without_a_simulator():
     from etude.robot import Reading
 
     assert truth_of(Reading({}, 0.0), "forward") == UNKNOWN
-
-
-# --- learned rewards ------------------------------------------------------------------------------------------------
-
-
-def test_under_a_learned_reward_success_ends_neither_attempt_nor_task(bench):
-    b = bench(config=point_config(reward__kind="vice"))
-    b.practise(lambda: b.loop.status().segment > 2)
-    forward, backward = b.segments()[:2]
-    check_rlds(forward)
-    assert len(forward) == 13 and not forward[-1].is_terminal and sum(step.success for step in forward) > 2
-    check_rlds(backward)
-    assert len(backward) < 13 and backward[-1].is_terminal, "the backward direction has the environment's reward"
-
-
-def test_a_learned_reward_needs_nobody_who_knows_the_truth(bench):
-    class KnowsHalf(PointRobot):
-        def read(self):
-            reading = super().read()
-            del reading.success_truth["forward"]
-            return reading
-
-    b = bench(robot=KnowsHalf(), config=point_config(reward__kind="vice", help__timeouts_before_help=1))
-    b.practise(lambda: b.loop.status().segment > 3)
-    forward = b.segments()[0]
-    check_rlds(forward)
-    assert len(forward) == 13 and {step.success for step in forward} == {UNKNOWN}
-    assert not b.help, "attempts of which nobody knows the outcome are no failures"
-    assert b.loop.status().success["forward"].attempts == 0

@@ -10,15 +10,17 @@ from collections.abc import Iterable
 
 from actor.teleop.mapping import Sample
 
-ACTIVE = "active"
-"""Button that is down while the page has the focus, is visible, and a key or the pointer is held."""
+PAD = "pad"
+"""Button that is down while the pointer pad is held away from its middle."""
 TAKEN = "taken"
 """Button that is down while the page's takeover is on."""
 
 
-def sample(keys: Iterable[str], pad: tuple[float, float]) -> Sample:
+def sample(keys: Iterable[str], pad: tuple[float, float], taken: bool) -> Sample:
     """`keys`: codes that are down, e.g. ``KeyW``; `pad`: pointer in [-1, 1]², zero while it is not held."""
-    down = {key.lower() for key in keys}
-    if down or any(pad):
-        down.add(ACTIVE)
+    down = {key.lower() for key in keys} - {PAD, TAKEN}
+    if any(pad):
+        down.add(PAD)
+    if taken:
+        down.add(TAKEN)
     return Sample({"pad_x": pad[0], "pad_y": pad[1]}, frozenset(down))

@@ -139,16 +139,16 @@ def test_a_twist_in_another_frame_is_refused_and_without_the_pedal_it_moves_noth
 
 def test_the_pages_keys_take_over_only_while_it_says_so_and_move_only_while_they_are_held():
     mapper = Mapper(load_mapping("browser"), "ada")
-    assert not mapper.command(browser.sample(["KeyW"], (0, 0)), 0.0).takeover
-    idle = mapper.command(browser.sample([], (0, 0)), 0.0)
-    assert not idle.takeover
-    taken = Sample({}, frozenset({browser.TAKEN}))
-    assert mapper.command(taken, 0.0).takeover and not mapper.command(taken, 0.0).deadman
-    moving = mapper.command(browser.sample([browser.TAKEN, "KeyW", "KeyQ"], (0.0, 0.0)), 0.0)
+    assert not mapper.command(browser.sample(["KeyW"], (0, 0), False), 0.0).takeover
+    assert not mapper.command(browser.sample(["taken", "KeyW"], (0, 0), False), 0.0).takeover
+    idle = mapper.command(browser.sample(["ShiftLeft"], (0, 0), True), 0.0)
+    assert idle.takeover and not idle.deadman
+    assert mapper.command(browser.sample([], (0.5, 1.0), True), 0.0).linear_m_s[0] == pytest.approx(0.2)
+    moving = mapper.command(browser.sample(["KeyW", "KeyQ"], (0.0, 0.0), True), 0.0)
     assert moving.deadman and moving.linear_m_s == pytest.approx((0.2, 0.0, -0.2))
     assert math.isnan(moving.gripper)
-    assert mapper.command(browser.sample([browser.TAKEN, "KeyC"], (0, 0)), 0.0).gripper == -1.0
-    assert mapper.command(browser.sample([browser.TAKEN, "KeyW"], (0, 0)), 0.0).gripper == -1.0, "it stays closed"
+    assert mapper.command(browser.sample(["KeyC"], (0, 0), True), 0.0).gripper == -1.0
+    assert mapper.command(browser.sample(["KeyW"], (0, 0), True), 0.0).gripper == -1.0, "it stays closed"
 
 
 # --- leader arm -----------------------------------------------------------------------------------------------------

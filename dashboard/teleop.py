@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Protocol
 
-from fastapi import WebSocket
+from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Key = Annotated[str, Field(max_length=20, pattern=r"^[A-Za-z0-9]+$")]
@@ -57,6 +57,8 @@ async def serve(socket: WebSocket, bridge: TeleopBridge, operator: str) -> None:
                 return
             bridge.teleop(operator, held)
             await socket.send_text(json.dumps({"t_ms": held.t_ms}))
+    except WebSocketDisconnect:
+        return  # it left while its echo was on the way
     finally:
         if held is not None and held.taken:
             bridge.teleop(operator, held.model_copy(update={"keys": [], "pad": (0.0, 0.0)}))

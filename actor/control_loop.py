@@ -159,11 +159,11 @@ class ControlLoop:
         self._commands.put(lambda: self._answer_help(request.id, answer, operator))
         return Answer(True, f"help request {request.id} is answered: {answer}")
 
-    def teleop(self, command: TeleopCommand) -> None:
-        """An operator's command, many times a second; see `actor.authority` for whose counts."""
+    def teleop(self, command: TeleopCommand) -> str:
+        """An operator's command, many times a second (`actor.authority`). Returns why this robot cannot be taken over, if so."""
         if STOP_BUTTON in command.buttons and not self._stop_asked:
             self.software_stop(True)
-        self._takeover.put(command)
+        return self._takeover.put(command)
 
     def software_stop(self, active: bool) -> Answer:
         """Hold until cleared. Clearing leaves practice paused."""

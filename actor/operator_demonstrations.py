@@ -17,7 +17,7 @@ import numpy as np
 
 from actor import practice
 from actor.authority import Holder
-from actor.demonstrations import DEMONSTRATOR_PATIENCE, SUCCESS_REWARD, max_steps
+from actor.demonstrations import SUCCESS_REWARD, max_steps
 from actor.evaluation import reading_clock
 from actor.safety import filter_action, reading_problems
 from actor.scoring import Scorer, Verdict, truth_of
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 COUNTDOWN_S = 3.0
 JUDGE = "human"
 SHORTEST_STEPS = 3
+PATIENCE = 5
+"""A person may take this many times the steps that practice allows: keys and gamepads are slower than policies."""
 LONGEST_IDLE_SHARE = 0.5
 """Of a demonstration's time; who waits longer shows hesitation, not the task."""
 LATE_FACTOR = 2.0
@@ -76,7 +78,7 @@ def quality_problems(
     moves = len(steps) - 1
     if moves < SHORTEST_STEPS:
         problems.append(f"too short: {moves} steps")
-    if moves > DEMONSTRATOR_PATIENCE * limit:
+    if moves > PATIENCE * limit:
         problems.append(f"too long: {moves} steps, practice allows {limit}")
     share = idle_s / (idle_s + moves * period_s) if idle_s > 0 else 0.0
     if share > LONGEST_IDLE_SHARE:

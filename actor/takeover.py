@@ -24,13 +24,17 @@ class Takeover:
     def __init__(self, spec: ActionSpec, step_s: float) -> None:
         self._spec, self._step_s = spec, step_s
         self.refusal = refusal(spec)
+        if step_s >= authority.STALE_AFTER_S:
+            self.refusal = f"a control step of {step_s:g} s is longer than a command may be old ({authority.STALE_AFTER_S:g} s)"
         self.authority = Authority()
         self._events: deque[TeleopCommand | authority.Event] = deque(maxlen=QUEUE)
         self._command: TeleopCommand | None = None
 
-    def put(self, command: TeleopCommand) -> None:
+    def put(self, command: TeleopCommand) -> str:
+        """Returns why this robot cannot be taken over; empty when it can."""
         if not self.refusal:
             self._events.append(command)
+        return self.refusal
 
     def hand_back(self) -> None:
         """A person's word to practise, where the operator is gone."""

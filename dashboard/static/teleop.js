@@ -82,7 +82,7 @@ export function renderTeleop(s) {
   element("takeover").disabled = !taken() && (!s || other || ["stopped", "evaluating"].includes(s.mode));
   element("takeover").title = other ? `${s.operator_name} has control` : "T: take over and give back";
   const yours = s?.authority === "human" && s.operator_name === operator;
-  element("teleop-state").textContent = !taken() ? "" : yours ? "You have control" : other ? `${s.operator_name} has control` : "Taking over …";
+  element("teleop-state").textContent = !taken() ? "" : yours ? "You have control" : other ? `${s.operator_name} has control` : "Taking over … if this stays, actor.log says why";
 }
 
 // --- keyboard -------------------------------------------------------------------------------------------------------

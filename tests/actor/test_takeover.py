@@ -298,6 +298,13 @@ def test_a_robot_of_joint_targets_cannot_be_taken_over_and_says_so():
     assert "tool along x, y and z" in refusal(ActionSpec(("hip_joint",), (0.3,)))
 
 
+def test_a_control_step_longer_than_a_command_may_be_old_is_refused_but_the_stop_button_works():
+    t = Turns(config=point_config(robot__control_rate_hz=2.0))
+    assert "control step of 0.5 s" in t.loop.teleop(command())
+    t.turn(lambda: command(buttons=("stop",)))
+    assert t.status.mode is Mode.STOPPED
+
+
 def test_a_stutter_of_the_network_is_seen_whatever_the_senders_clock_says():
     meter = DelayMeter()
     ages = [meter.age_s(1000.0 + 0.05 * n, 5.0 + 0.05 * n + (0.4 if n == 10 else 0.0)) for n in range(20)]

@@ -205,7 +205,9 @@ class ActorNode(Node):
 
     def _on_teleop(self, message: msg.TeleopCommand) -> None:
         try:
-            self._loop.teleop(self._operators.command(message))
+            refusal = self._loop.teleop(self._operators.command(message))
+            if refusal and message.takeover:
+                self.get_logger().error(f"nobody can take over: {refusal}", throttle_duration_sec=5.0)
         except convert.MessageError as error:
             self.get_logger().error(f"a teleoperation command was dropped: {error}", throttle_duration_sec=5.0)
 

@@ -20,7 +20,7 @@ from actor.authority import Holder
 from actor.demonstrations import SUCCESS_REWARD, max_steps
 from actor.evaluation import reading_clock
 from actor.safety import filter_action, reading_problems
-from actor.scoring import Scorer, Verdict, truth_of
+from actor.scoring import ENVIRONMENT, Verdict, truth_of
 from actor.segments import SegmentRecorder
 from actor.takeover import Takeover
 from actor.teleop.command import STOP_BUTTON, TeleopCommand
@@ -121,7 +121,6 @@ class Session:
         self._recorder = SegmentRecorder(
             robot.action_spec, config.task.name, config.task.instructions, self._steps.append, first_segment=1
         )
-        self._scorer = Scorer(None)
         self._buttons: frozenset[str] = frozenset()
         self._pressed: list[str] = []
         self._stop = False
@@ -173,9 +172,7 @@ class Session:
         if event is not None:
             self._state = practice.advance(self._state, event)
         reading = self._robot.read()
-        problems = reading_problems(
-            reading, self._config.robot.safety, reading_clock(self._robot, reading), self._robot.observation_spec
-        )
+        problems = self._problems(reading)
         if problems:
             self._stand()
             self._drop(f"dropped: {problems[0]}")
@@ -214,7 +211,7 @@ class Session:
                 self._stage = Stage.WAITING
                 self._said = "the goal is reached already: move the robot or the scene, then press redo"
                 return True
-            self._recorder.begin(reading, verdict, self._phase, JUDGE if truth == UNKNOWN else self._scorer.name)
+            self._recorder.begin(reading, verdict, self._phase, JUDGE if truth == UNKNOWN else ENVIRONMENT)
             return False
         reward = SUCCESS_REWARD if verdict.success else 0.0
         self._recorder.observe(reading, verdict, reward, last=verdict.success, terminal=verdict.success)
@@ -238,9 +235,14 @@ class Session:
     def _succeed(self) -> None:
         """The operator says that the goal is reached in what the robot sees now."""
         reading = self._robot.read()
-        truth = truth_of(reading, self._phase)
-        verdict = Verdict(True, True, float("nan"), truth)
+        problems = self._problems(reading)
+        if problems:
+            return self._drop(f"dropped: {problems[0]}")
+        verdict = Verdict(True, True, float("nan"), truth_of(reading, self._phase))
         self._recorder.observe(reading, verdict, SUCCESS_REWARD, last=True, terminal=True)
+        # only the end was judged; when the goal was reached before it, nobody said
+        *before, end = (replace(step, judged_by=JUDGE) for step in self._steps)
+        self._steps[:] = [*(replace(step, success=UNKNOWN) for step in before), end]
         self._finish()
 
     def _finish(self) -> None:
@@ -272,6 +274,10 @@ class Session:
         self._steps.clear()
         self._begins_s = self._clock() + COUNTDOWN_S
         self._stage = Stage.DONE if min(self._kept.values()) >= self._count else Stage.COUNTDOWN
+
+    def _problems(self, reading: Reading) -> tuple[str, ...]:
+        now_s = reading_clock(self._robot, reading)
+        return reading_problems(reading, self._config.robot.safety, now_s, self._robot.observation_spec)
 
     def _stand(self) -> None:
         if not self._standing:

@@ -2,7 +2,7 @@
 // so that the stop never waits behind video.
 
 import { giveBack, onKeys, renderTeleop, takeOver, taken } from "./teleop.js";
-import { drawPicture, render, renderLink } from "./view.js";
+import { drawPicture, goesOn, render, renderLink } from "./view.js";
 
 const decoder = new TextDecoder();
 let retryMs = 500;
@@ -69,12 +69,10 @@ async function command(path, body) {
   return message === null;
 }
 
-const PRACTISING = ["forward", "backward", "takeover", "evaluating", "awaiting_help"];
-
 const stop = () => command("software_stop", { active: true });
 element("stop").addEventListener("click", stop);
 element("clear-stop").addEventListener("click", () => command("software_stop", { active: false }));
-const pause = () => command("mode", { mode: PRACTISING.includes(latest?.status?.mode) ? "pause" : "practise" });
+const pause = () => command("mode", { mode: goesOn(latest?.status) ? "pause" : "practise" });
 element("pause").addEventListener("click", pause);
 element("evaluate").addEventListener("click", () => command("mode", { mode: "evaluate" }));
 for (const answer of ["reset", "continue", "skip", "take_over", "stop", "stuck", "not_stuck"]) {

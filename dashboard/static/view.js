@@ -252,8 +252,12 @@ function renderNotices({ run, actor, status: s, help }) {
     : `It starts together with the run: etude practice run. Its log is ${run.folder}/logs/actor.log`);
 }
 
+// A lost takeover goes on only by a person's word: then the button says Resume.
+export const goesOn = (s) =>
+  ["forward", "backward", "takeover", "evaluating", "awaiting_help"].includes(s?.mode) && !(s.mode === "takeover" && s.authority === "hold");
+
 function renderControls(s) {
-  const running = ["forward", "backward", "takeover", "evaluating", "awaiting_help"].includes(s?.mode);
+  const running = goesOn(s);
   const pause = element("pause");
   text("pause", running || !s ? "Pause" : s.mode === "idle" ? "Start" : "Resume");
   pause.disabled = !s || s.mode === "stopped";

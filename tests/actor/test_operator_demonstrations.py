@@ -15,7 +15,7 @@ from actor.operator_demonstrations import COUNTDOWN_S, Session, Stage, quality_p
 from actor.teleop.command import TeleopCommand
 from etude.episodes.store import EpisodeStore
 from etude.episodes.validate import validate_store
-from etude.step import Source
+from etude.step import UNKNOWN, Source
 
 RATE_HZ = 50.0
 
@@ -100,6 +100,7 @@ def test_the_success_button_ends_it_where_nobody_knows_the_truth(tmp_path):
     assert r.session.moment.kept["forward"] == 1 and r.session.moment.phase == "backward"
     segment = r.stored()[0]
     assert segment.judged_by[-1] == "human" and segment.is_terminal[-1] and len(segment.action) == 6
+    assert segment.success.tolist() == [UNKNOWN] * 5 + [1], "only the end was judged"
 
 
 def test_who_waits_records_nothing_and_too_much_waiting_is_refused(tmp_path):

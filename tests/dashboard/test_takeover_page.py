@@ -89,6 +89,15 @@ def test_a_network_that_goes_dead_without_closing_is_noticed(page, served: Serve
     served.bridge.teleop = deaf
 
 
+def test_after_a_lost_takeover_the_button_resumes_practice(page, served: Served) -> None:  # noqa: F811
+    lost = {"mode": Mode.TAKEOVER, "authority": "hold", "operator_name": "page 7 (browser)"}
+    served.view.on_status(example_status(**lost))
+    page.wait_for_selector("text=Resume")
+    assert page.is_enabled("#takeover"), "or somebody takes over again"
+    page.click("#pause")
+    wait_until(lambda: served.bridge.commands == [("set_mode", "practise")])
+
+
 def test_a_lost_focus_lets_go(page, served: Served) -> None:  # noqa: F811
     take(page, served)
     page.keyboard.down("w")

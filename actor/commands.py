@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from etude.specs import PHASES, ActionSpec, ObservationSpec, specs_from_json
 from etude.status import wilson_interval
 
 if TYPE_CHECKING:
+    from etude.episodes.store import EpisodeStore
     from etude.robot import Robot
 
 GIF_FRAME_MS = 100
@@ -35,12 +37,17 @@ class CommandError(RuntimeError):
 # --- demo record, demo list -----------------------------------------------------------------------------------------
 
 
-def demo_record(argv: Sequence[str]) -> int:
-    """`etude demo record`: the scripted expert's demonstrations of both directions, into an episode store."""
+ByPerson = Callable[..., None]
+"""Records a person's demonstrations: called with run, robot, store, ``count`` per direction, and ``by``, the device's mapping."""
+
+
+def demo_record(argv: Sequence[str], by_person: ByPerson | None = None) -> int:
+    """`etude demo record`: demonstrations of both directions, of the scripted expert or of a person, into an episode store."""
     parser = argparse.ArgumentParser(
         prog="etude demo record",
-        description="Record successful demonstrations of the scripted expert, both directions, into an episode store.",
+        description="Record successful demonstrations of both directions into an episode store: the scripted expert's, or yours.",
         epilog="examples:\n  etude demo record --task slide --count 20 --observation pixels\n"
+        "  etude demo record --task slide --count 20 --by browser --out my-demonstrations\n"
         "  etude demo record --task drawer --observation state --seed 3 --out my-demonstrations",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -48,6 +55,11 @@ def demo_record(argv: Sequence[str]) -> int:
     parser.add_argument("--count", type=_positive, help="demonstrations per direction (default: the task's)")
     parser.add_argument("--observation", choices=("pixels", "state"), default="pixels")
     parser.add_argument("--robot", default="sim_panda_fast", help="name of a file in robot_configs/robots (default: %(default)s)")
+    parser.add_argument(
+        "--by",
+        default="scripted",
+        help="scripted, browser (you, on the page), or another mapping of `etude teleop list` (default: %(default)s)",
+    )
     parser.add_argument(
         "--recipe", help="name in robot_configs/recipes; one that a person resets needs the forward direction only"
     )
@@ -65,12 +77,17 @@ def demo_record(argv: Sequence[str]) -> int:
         config = load_run_config(arguments.config, overrides)
     out = arguments.out or demonstrations_store(config.task.name, config.observation)
     count = arguments.count or config.task.demonstrations_per_direction
+    from etude.episodes.store import EpisodeStore
+
     started_s = time.monotonic()
-    record_into(config, out, count, arguments.seed, force=arguments.force, progress=_progress_line("demonstrations"))
-    print(
-        f"{len(config.recipe.phases) * count} demonstrations of {config.task.name} in {out} "
-        f"({time.monotonic() - started_s:.0f} s)"
-    )
+    by = None
+    if arguments.by != "scripted":
+        if by_person is None:
+            raise CommandError("only the scripted expert demonstrates here: record with `etude demo record`")
+        by = partial(by_person, config, count=count, by=arguments.by)
+    record_into(config, out, count, arguments.seed, force=arguments.force, progress=_progress_line("demonstrations"), by=by)
+    with EpisodeStore.open(out, "r") as store:
+        print(f"{len(store.segments())} demonstrations of {config.task.name} in {out} ({time.monotonic() - started_s:.0f} s)")
     return 0
 
 
@@ -82,8 +99,11 @@ def record_into(
     *,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    by: Callable[["Robot", "EpisodeStore"], None] | None = None,
 ) -> None:
-    """Record into a new store at `out`. It appears there complete or not at all (recorded aside, then renamed).
+    """Record into a new store at `out`, by the scripted expert unless `by` does it.
+
+    The store appears there complete or not at all (recorded aside, then renamed).
 
     Raises:
         CommandError: `out` exists and not `force`.
@@ -98,11 +118,20 @@ def record_into(
     aside = out.with_name(f".{out.name}.{os.getpid()}.recording")
     out.parent.mkdir(parents=True, exist_ok=True)
     robot = make_robot(config, seed)
-    metadata = {"task": config.task.name, "source": "scripted expert", "seed": seed, "expert_noise": config.task.expert_noise}
+    metadata = {
+        "task": config.task.name,
+        "source": "operator" if by else "scripted expert",
+        "seed": seed,
+        "expert_noise": config.task.expert_noise,
+    }
     try:
         store = EpisodeStore.create(aside, robot.observation_spec, robot.action_spec, metadata)
         try:
-            record_demonstrations(config, robot, store, count, seed, progress)
+            if by is None:
+                record_demonstrations(config, robot, store, count, seed, progress)
+            else:
+                robot.hard_reset("forward", np.random.default_rng(seed))
+                by(robot, store)
         finally:
             store.close()
         if out.exists():

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from actor import practice
+from actor.authority import Holder
 from actor.demonstrations import max_steps
 from actor.evaluation import reading_clock
 from actor.evaluations import Evaluations
+from actor.fit import require_fit
 from actor.help import LABELS, Attempt
 from actor.help.desk import HelpDesk
 from actor.help.scripted import OPERATOR
@@ -28,10 +30,11 @@ from actor.safety import filter_action, reading_problems
 from actor.scoring import Scorer
 from actor.segments import SegmentRecorder
 from actor.snapshot import Answer, make_status
-from actor.task_graph import from_tasks
+from actor.takeover import Takeover
+from actor.teleop.command import STOP_BUTTON, TeleopCommand
 from actor.viewfinder import Viewfinder
 from actor.wander import Wander
-from etude.config import ConfigError, RunConfig
+from etude.config import RunConfig
 from etude.robot import Judge, Reading, Robot
 from etude.specs import IMAGE_PREFIX, PHASES
 from etude.status import HelpRequest, Mode, PracticeStatus, StuckLabels
@@ -78,13 +81,7 @@ class ControlLoop:
         on_label: Callable[[int, bool], None] = lambda segment, success: None,
         resume_from: dict[str, Any] | None = None,
     ) -> None:
-        if config.recipe.reward.kind == "classifier" and judge is None:
-            raise ConfigError(
-                "recipe.reward.kind is 'classifier' but there is no success classifier: train one with "
-                f"`etude classifier train --task {config.task.name}`, or use recipe.reward.kind=environment"
-            )
-        if config.robot.pace != "realtime" and not robot.advances_on_act:
-            raise ConfigError(f"robot.pace is {config.robot.pace!r} but this robot moves in real time: use robot.pace=realtime")
+        require_fit(config, robot, judge)
         self._config = config
         self._robot = robot
         self._policy = policy
@@ -98,15 +95,16 @@ class ControlLoop:
         self._max_steps = max_steps(config)
         self._announced: tuple[int, str] | None = None
         self._wander = Wander(robot.action_spec, config.recipe.reset.wander_steps, self._rng)
-        from_tasks({f"task {config.task.name}": config.task})  # refuses conditions between which practice would come to an end
         self._progress, self._state, request = recall(resume_from, practice.PracticeState(reset=config.recipe.reset.kind))
         self._desk = HelpDesk(config, robot.advances_on_act, on_help, on_stuck_labels, request)
         self._stop_asked = self._state.stopped
         self._pacer, self._meter, self._viewfinder = Pacer(config.robot.control_rate_hz), RateMeter(), Viewfinder()
+        self._takeover, self._standing = Takeover(robot.action_spec, 1.0 / config.robot.control_rate_hz), False
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         practised_s = self._progress.practice_time_s
         self._evaluations = Evaluations(config, evaluation_robot, policy, seed, on_evaluation, practised_s)
         self._executed: np.ndarray | None = None
+        self._human_acted = False
         self._probability = float("nan")
         self._holding: tuple[str, ...] = ()
         self._message = ""
@@ -142,6 +140,8 @@ class ControlLoop:
         if mode == "practise" and self._stop_asked:
             return Answer(False, "the software stop is on: clear it first")
         self._commands.put(lambda: self._apply(events[mode]))
+        if mode == "practise":
+            self._takeover.hand_back()
         return Answer(True, f"{mode} at the next control step")
 
     def start_run(self) -> None:
@@ -159,13 +159,17 @@ class ControlLoop:
         self._commands.put(lambda: self._answer_help(request.id, answer, operator))
         return Answer(True, f"help request {request.id} is answered: {answer}")
 
+    def teleop(self, command: TeleopCommand) -> str:
+        """An operator's command, many times a second (`actor.authority`). Returns why this robot cannot be taken over, if so."""
+        if STOP_BUTTON in command.buttons and not self._stop_asked:
+            self.software_stop(True)
+        return self._takeover.put(command)
+
     def software_stop(self, active: bool) -> Answer:
         """Hold until cleared. Clearing leaves practice paused."""
         self._stop_asked = active  # at once: what is asked after this is queued behind it
         self._commands.put(lambda: self._apply(practice.SoftwareStop() if active else practice.ClearStop()))
-        return Answer(
-            True, "software stop is on" if active else "software stop is cleared; practice waits, paused, until it is resumed"
-        )
+        return Answer(True, "software stop is on" if active else "software stop is cleared; practice waits until it is resumed")
 
     def label(self, segment: int, success: bool) -> Answer:
         """A person corrects the outcome of a finished, recent attempt: it changes the success rate that `status` shows."""
@@ -210,7 +214,7 @@ class ControlLoop:
         if self._evaluation_due() and self._policy.ready:
             self._evaluate(stop)
             return False
-        if not self._state.practising or not self._policy.ready:
+        if not self._state.takeover and not (self._state.practising and self._policy.ready):
             self._message = "waiting for the policy: the learner is preparing it" if self._state.practising else ""
             self._rest(stop)
             return False
@@ -218,23 +222,27 @@ class ControlLoop:
         if not self._wait_for_turn(stop):
             return True
         self._control_step()
-        return True
+        return self._state.attempting
 
     def _control_step(self) -> None:
         reading = self._read()
-        now_s = reading_clock(self._robot, reading)
-        problems = reading_problems(reading, self._config.robot.safety, now_s, self._robot.observation_spec)
+        spec, now_s = self._robot.observation_spec, reading_clock(self._robot, reading)
+        problems = reading_problems(reading, self._config.robot.safety, now_s, spec)
         if problems:
-            self._hold(problems)
-            return
-        self._holding = ()
+            return self._hold(problems)
+        mover = self._takeover.who_moves(self._state.practising, time.monotonic())
+        if mover is Holder.HOLD:
+            return self._stand()
+        human, self._holding, self._standing = mover is Holder.HUMAN, (), False
+        if self._recorder.open and not self._state.attempting:
+            self._recorder.cut()  # paused, or a person was asked, while an operator moved the robot
         if self._recorder.open:
-            if not self._policy.prepare(reading.observation, self._state.phase):
+            if not human and not self._policy.prepare(reading.observation, self._state.phase):
                 self._robot.hold()  # a policy server thinks: the control step takes longer, the segment stays open
                 self._holding = ("waiting for the policy server",)
                 return
             self._observe(reading)
-        if not self._recorder.open and self._state.practising and not self._evaluation_due():
+        if not self._recorder.open and self._state.attempting and not self._evaluation_due():
             if reading.episode_over:
                 # the environment can do nothing else; a new attempt begins at the next control step
                 self._robot.hard_reset(self._state.phase, self._rng)
@@ -242,13 +250,23 @@ class ControlLoop:
                 self._progress.hard_resets += 1
                 self._wander.cancel()
                 return
-            motion = self._wander.next()
+            motion = None if human else self._wander.next()
             if motion is not None:
                 self._execute(motion, reading)
                 return
             self._begin(reading)
         if self._recorder.open:
-            self._act(reading)
+            self._act(reading, human)
+        elif human:
+            self._execute(self._takeover.action(self._executed), reading)
+
+    def _stand(self) -> None:
+        """An operator has the robot and does not move it: it stands still, and an open segment waits for what comes next."""
+        if not self._standing:
+            self._robot.hold()  # once: each hold takes the pose as it is, and a soft arm would sink from one to the next
+        self._standing = True
+        self._meter.interrupt()
+        self._holding = self._takeover.reasons()
 
     def _begin(self, reading: Reading) -> None:
         """Open a segment, of the other direction when this one's goal is met already (nothing is counted then). A learned reward
@@ -265,7 +283,7 @@ class ControlLoop:
                 return self._open(reading, phase, armed=True)
             contradiction = self._state.reset != "human" and self._scorer.look(reading, practice.opposite(phase))[0]
             self._apply(practice.AlreadyMet(contradiction))
-            if not self._state.practising:
+            if not self._state.attempting:
                 return None
             if contradiction:
                 return self._open(reading, phase, armed=False)
@@ -296,7 +314,8 @@ class ControlLoop:
             terminal=done and reward.success_is_terminal,
         )
         if last:
-            self._progress.finished(segment, phase, verdict.label, verdict.truth)
+            if not self._recorder.corrected:  # else it says nothing about the policy alone
+                self._progress.finished(segment, phase, verdict.label, verdict.truth)
             self._apply(practice.SegmentEnded(verdict.success))
             self._wander.plan()
             attempt = Attempt(segment, phase, verdict.success, verdict.probability, verdict.known)
@@ -304,20 +323,22 @@ class ControlLoop:
             if event is not None:
                 self._apply(event)
 
-    def _act(self, reading: Reading) -> None:
+    def _act(self, reading: Reading, human: bool) -> None:
+        asked = human or self._recorder.index == 0  # else the control step has prepared it already
+        prepared = not asked or (self._policy.ready and self._policy.prepare(reading.observation, self._state.phase))
+        if not human and not prepared:  # without a trace: the segment begins at the next control step
+            return self._hold(("waiting for the policy server",))
         if self._recorder.index == 0:
-            if not self._policy.prepare(reading.observation, self._state.phase):
-                self._hold(("waiting for the policy server",))  # without a trace: the segment begins at the next control step
-                return
             self._desk.saw((self._recorder.segment, 0), reading)
-        version = self._policy.version
-        proposed = np.asarray(self._policy.act(reading.observation, self._state.phase, True), np.float32)
-        action = self._execute(proposed, reading)
-        # a stored step fits its specification: a proposal out of range is clipped, and replaced by what was executed when it is
-        # not finite or of another shape
-        storable = proposed.shape == action.shape and bool(np.isfinite(proposed).all())
-        self._recorder.acted(action, np.clip(proposed, -1.0, 1.0) if storable else action, Source.POLICY, version)
+        if human or self._human_acted:
+            self._policy.begin()  # what was planned before a person acted is not what the policy would do now
+        self._human_acted, version = human, self._policy.version if prepared else 0
+        proposed: Any = self._policy.act(reading.observation, self._state.phase, True) if prepared else None
+        action = self._execute(self._takeover.action(self._executed) if human else proposed, reading)
+        self._recorder.acted(action, action if proposed is None else proposed, Source(human), version)
         self._progress.env_steps += 1
+        if human:
+            return
         ask = self._desk.after_step(self._progress.env_steps, self._policy.irreversible, self._state.phase)
         if ask is not None:
             self._apply(ask)
@@ -341,13 +362,18 @@ class ControlLoop:
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
+    @property
+    def _pace(self) -> str:
+        """Whatever the policy's pace is, an operator moves the robot in real time."""
+        return "realtime" if self._state.takeover else self._config.robot.pace
+
     def _wait_for_turn(self, stop: threading.Event) -> bool:
         """Sleep until the next control step is due by the robot's pace; False when practice ended meanwhile."""
-        pace = self._config.robot.pace
+        pace = self._pace
         deadline_s = self._pacer.next_deadline(time.monotonic()) if pace == "realtime" else 0.0
         while not stop.is_set():
             self._serve_commands()
-            if not self._state.practising:
+            if not (self._state.practising or self._state.takeover) or self._pace != pace:
                 return False
             if pace != "realtime":
                 self._viewfinder.serve(self._robot, None)
@@ -392,9 +418,15 @@ class ControlLoop:
             try:
                 command = self._commands.get_nowait()
             except queue.Empty:
-                return
+                break
             command()
             self._snapshot_due_s = 0.0
+        event = self._takeover.turn(self._state, time.monotonic())
+        if event is not None:
+            self._progress.interventions += isinstance(event, practice.Takeover)
+            self._apply(event)
+            if self._config.robot.pace != "realtime":
+                self._pacer.reset()
 
     def _apply(self, event: practice.Event) -> None:
         """Advance the practice machine and let the help desk follow it."""
@@ -468,4 +500,5 @@ class ControlLoop:
             probability=self._probability,
             message=self._message,
             holding=self._holding,
+            authority=self._takeover.authority,
         )

@@ -20,7 +20,7 @@ def remember(progress: Progress, state: PracticeState, request: HelpRequest | No
     """JSON data for `recall`: the counts of `progress`, and under ``practice`` what a person decided or is asked."""
     practice = {
         "phase": state.phase,
-        "paused": state.paused,
+        "paused": state.paused or state.takeover,  # who had the robot may be beside it: practice waits for a word
         "stopped": state.stopped,
         "help_id": state.help_id,
         "help": request.to_json() if request is not None and state.help_open else None,

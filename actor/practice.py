@@ -68,6 +68,11 @@ class PracticeState:
     def practising(self) -> bool:
         return self.mode in (Mode.FORWARD, Mode.BACKWARD)
 
+    @property
+    def attempting(self) -> bool:
+        """Attempts go on: the policy practises, or an operator has taken over from it."""
+        return self.practising or (self.takeover and replace(self, takeover=False).practising)
+
 
 # --- events ---------------------------------------------------------------------------------------------------------
 
@@ -160,12 +165,12 @@ class ClearStop:
 
 @dataclass(frozen=True)
 class Takeover:
-    """An operator holds the deadman switch. Ignored while stopped or evaluating."""
+    """An operator has taken over (actor/authority.py). Ignored while stopped or evaluating."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """The operator let go."""
+    """The operator gave the robot back."""
 
 
 Event = (
@@ -208,7 +213,7 @@ def advance(state: PracticeState, event: Event) -> PracticeState:
         case Begun():
             return replace(state, contradictions=0)
         case AlreadyMet(other_too):
-            return _after_skip(state, other_too) if state.practising else state
+            return _after_skip(state, other_too) if state.attempting else state
         case AskHelp(reason, _, holds):
             return _ask(state, reason, holds)
         case HelpAnswered():

@@ -34,6 +34,8 @@ class SegmentRecorder:
         self._next_segment = first_segment
         self._step: Step | None = None
         self._acted = False
+        self.corrected = False
+        """Whether a person acted in the open segment, or in the last one when none is open."""
 
     @property
     def open(self) -> bool:
@@ -53,13 +55,21 @@ class SegmentRecorder:
         if self._step is not None:
             raise RuntimeError(f"segment {self.segment} is still open")
         self._step = self._make(reading, verdict, phase, judged_by, index=0)
-        self._acted = False
+        self._acted = self.corrected = False
 
     def acted(self, action: np.ndarray, policy_action: np.ndarray, source: Source, policy_version: int) -> None:
-        """Note what was executed on the newest observation."""
+        """Note what was executed on the newest observation, and what the policy proposed.
+
+        A stored step fits its specification: a proposal out of range is clipped, and replaced by what was executed when it is not
+        finite or of another shape.
+        """
+        policy_action = np.asarray(policy_action, np.float32)
+        storable = policy_action.shape == action.shape and bool(np.isfinite(policy_action).all())
+        policy_action = np.clip(policy_action, -1.0, 1.0) if storable else action
         assert self._step is not None
         self._step = replace(self._step, action=action, policy_action=policy_action, source=source, policy_version=policy_version)
         self._acted = True
+        self.corrected |= source is Source.HUMAN
 
     def observe(self, reading: Reading, verdict: Verdict, reward: float, *, last: bool, terminal: bool) -> None:
         """The observation that the last action led to: emits the previous step with `reward` and, when `last`, this one too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from actor.authority import Authority
 from actor.pacing import Pacer, RateMeter
 from actor.practice import PracticeState
 from actor.progress import Progress
@@ -31,6 +32,7 @@ def make_status(
     probability: float,
     message: str,
     holding: tuple[str, ...],
+    authority: Authority,
 ) -> PracticeStatus:
     """The status now; `message` gives way to the reason of an open help request when it is empty."""
     if not message and state.mode is Mode.AWAITING_HELP:
@@ -60,4 +62,6 @@ def make_status(
         practice_time_s=progress.practice_time_s,
         message=message,
         holding=holding,
+        authority=authority.holder.value,
+        operator_name=authority.operator,
     )

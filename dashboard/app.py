@@ -6,6 +6,7 @@ fast as the browser has drawn the ones before: a slow link gets fewer pictures, 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import time
@@ -21,7 +22,8 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocketState
 
-from dashboard.guard import SameOriginOnly
+from dashboard import teleop
+from dashboard.guard import SameOriginOnly, TokenOnly
 
 log = logging.getLogger("etude.dashboard")
 
@@ -42,7 +44,7 @@ class Answer:
     message: str = ""
 
 
-class Bridge(Protocol):
+class Bridge(teleop.TeleopBridge, Protocol):
     """What the page needs of the outside. Command methods may block for a second or two: they run in worker threads."""
 
     def snapshot(self) -> dict[str, Any]:
@@ -90,11 +92,15 @@ class Label(Command):
     success: bool
 
 
-def create_app(bridge: Bridge, host: str = "127.0.0.1") -> FastAPI:
-    """The application for `bridge`. `host` is the address it will be served on: requests for others are refused."""
+def create_app(bridge: Bridge, host: str = "127.0.0.1", token: str = "") -> FastAPI:
+    """The application for `bridge`. `host` is the address it will be served on: requests for others are refused. With a `token`
+    only those who know it are served."""
     # the generated API pages would load scripts from elsewhere
     app = FastAPI(title="Etude", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(SameOriginOnly, served_host=host)
+    if token:
+        app.add_middleware(TokenOnly, token=token)
+    app.add_middleware(SameOriginOnly, served_host=host)  # the outermost: it is asked first
+    operators = itertools.count(1)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     viewers: set[WebSocket] = set()
 
@@ -118,6 +124,10 @@ def create_app(bridge: Bridge, host: str = "127.0.0.1") -> FastAPI:
             return JSONResponse({"ok": False, "message": f"there is no picture of camera {camera!r}"}, status_code=404)
         return Response(data, media_type="image/jpeg", headers={"cache-control": "no-store"})
 
+    @app.get("/api/ping")
+    def ping() -> Response:
+        return Response(status_code=204, headers={"cache-control": "no-store"})
+
     @app.post("/api/mode")
     def set_mode(command: SetMode) -> JSONResponse:
         return _respond(bridge.set_mode(command.mode))
@@ -133,6 +143,10 @@ def create_app(bridge: Bridge, host: str = "127.0.0.1") -> FastAPI:
     @app.post("/api/label")
     def label(command: Label) -> JSONResponse:
         return _respond(bridge.label(command.segment, command.success))
+
+    @app.websocket("/teleop")
+    async def take_over(socket: WebSocket) -> None:
+        await teleop.serve(socket, bridge, f"page {next(operators)}")
 
     @app.websocket("/live")
     async def live(socket: WebSocket) -> None:

@@ -1,19 +1,23 @@
 """Refuses requests that another web site could have sent: a page on the internet must not be able to move a robot.
 
-The page has no log-in; what protects it is that it listens on loopback and answers only requests that name this machine
-(``Host``, against DNS rebinding) and come from its own page (``Origin``, against cross-site posts and sockets).
+What protects the page is that it listens on loopback and answers only requests that name this machine (``Host``, against DNS
+rebinding) and come from its own page (``Origin``, against cross-site posts and sockets). On any other address it also wants a
+token, which the address printed at the start carries and the browser then keeps as a cookie.
 """
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import secrets
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, urlsplit
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from etude.addresses import is_loopback
 
 POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+COOKIE = "etude_token"
 HEADERS = [
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -78,3 +82,44 @@ class SameOriginOnly:
             await send(message)
 
         await self._app(scope, receive, send_guarded)
+
+
+class TokenOnly:
+    """ASGI middleware: 401 (or a closed WebSocket) without the token.
+
+    It comes as the cookie, as ``Authorization: Bearer``, or once as ``/?token=…``, which sets the cookie and leaves the address.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+        if scope["type"] == "http" and scope["path"] == "/" and self._is(query.get("token", [""])[0]):
+            response = RedirectResponse("/", status_code=303)
+            response.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
+            await response(scope, receive, send)
+        elif self._is(_cookie(headers.get("cookie", ""))) or self._is(headers.get("authorization", "").removeprefix("Bearer ")):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "the token is missing"})
+        else:
+            message = "this page needs its token: open the address that the run printed when it started"
+            await JSONResponse({"ok": False, "message": message}, status_code=401)(scope, receive, send)
+
+    def _is(self, given: str) -> bool:
+        return secrets.compare_digest(given.encode(), self._token.encode())
+
+
+def _cookie(header: str) -> str:
+    try:
+        morsel = SimpleCookie(header).get(COOKIE)
+    except CookieError:
+        return ""
+    return morsel.value if morsel is not None else ""

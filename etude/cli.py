@@ -50,8 +50,14 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "practice run": Command("etude_nodes.practice:run_command", "Start a run: learner, actor and page.", True, True),
     "practice resume": Command("etude_nodes.practice:resume_command", "Continue a run where it stopped.", True, True),
-    "demo record": Command("actor.commands:demo_record", "Record demonstrations of both directions.", True),
+    "demo record": Command("etude_nodes.demonstrate:record_command", "Record demonstrations of both directions.", True),
     "demo list": Command("actor.commands:demo_list", "List recorded demonstrations."),
+    "demo replay": Command("actor.demonstration_editing:demo_replay", "Show what was recorded; nothing moves."),
+    "demo trim": Command("actor.demonstration_editing:demo_trim", "Cut a demonstration's beginning and end."),
+    "demo delete": Command("actor.demonstration_editing:demo_delete", "Delete demonstrations from a store."),
+    "teleop list": Command("actor.teleop.commands:teleop_list", "List teleoperation mappings and connected devices."),
+    "teleop test": Command("actor.teleop.commands:teleop_test", "Show what a device's axes do; nothing moves."),
+    "teleop run": Command("etude_nodes.teleop_node:run_command", "Let a device take over a run's robot.", True, True),
     "task graph": Command("actor.commands:task_graph", "Check task files that share a scene, and show what leads to what."),
     "evaluate": Command("actor.commands:evaluate_command", "Run a policy from random starts and count successes.", True),
     "classifier train": Command(

@@ -1,9 +1,10 @@
 """The step: the one unit on the wire, in the outbox, in the store and in replay (RLDS semantics).
 
-A **segment** is a run of steps under one policy and phase. Step ``t`` holds the observation ``o_t``, the action ``a_t``
-that was executed on it, and the reward ``r_t`` earned by reaching ``o_{t+1}``. The last step of a segment (`is_last`) holds only
-an observation: its action is zeros and its reward 0. `is_terminal` is set on a last step whose observation ends the task
-(success, when the recipe says so); a time-out is `is_last` and not `is_terminal`, so values bootstrap through it.
+A **segment** is a run of steps under one policy and phase; within it a person may take over and give back, and each step says
+who acted. Step ``t`` holds the observation ``o_t``, the action ``a_t`` that was executed on it, and the reward ``r_t`` earned by
+reaching ``o_{t+1}``. The last step of a segment (`is_last`) holds only an observation: its action is zeros and its reward 0.
+`is_terminal` is set on a last step whose observation ends the task (success, when the recipe says so); a time-out is `is_last`
+and not `is_terminal`, so values bootstrap through it.
 A transition is formed when sampled: ``(o_t, a_t, r_t, o_{t+1}, terminal = is_terminal_{t+1})`` for every step that is not last.
 """
 
@@ -47,6 +48,7 @@ class Step:
         success_truth: the simulator's ground truth for this observation, 1, 0 or UNKNOWN; for logging, never for learning
             unless the recipe's reward is ``environment``.
         judged_by: e.g. ``"environment"``, ``"cnn:3f2a…"``, ``"human"``; empty when nobody judged.
+        source: who acted. Where a person did, `policy_action` is what the policy proposed instead.
         policy_version: version of the weights that proposed `policy_action`; 0 when no policy was asked.
     """
 

@@ -1,7 +1,8 @@
 // The live connection and the commands: snapshots and pictures come over one WebSocket, commands go out as POSTs,
 // so that the stop never waits behind video.
 
-import { drawPicture, render, renderLink } from "./view.js";
+import { giveBack, onKeys, renderTeleop, takeOver, taken } from "./teleop.js";
+import { drawPicture, goesOn, render, renderLink } from "./view.js";
 
 const decoder = new TextDecoder();
 let retryMs = 500;
@@ -23,6 +24,7 @@ function connect() {
       latest = snapshot;
       renderLink("live");
       render(snapshot);
+      renderTeleop(snapshot.status);
       return;
     }
     const bytes = new Uint8Array(data);
@@ -46,6 +48,7 @@ const element = (id) => document.getElementById(id);
 
 async function command(path, body) {
   let message = null;
+  const asked = performance.now();
   try {
     const response = await fetch(`/api/${path}`, {
       method: "POST",
@@ -58,17 +61,19 @@ async function command(path, body) {
   } catch (error) {
     message = `The page's server did not answer (${error.message}).`;
   }
+  if (path === "software_stop" && body.active && message === null) {
+    element("stop-trip").textContent = `It reached the robot in ${Math.round(performance.now() - asked)} ms.`;
+  }
   element("notice-command").hidden = message === null;
   element("command-text").textContent = message ?? "";
   return message === null;
 }
 
-const PRACTISING = ["forward", "backward", "takeover", "evaluating", "awaiting_help"];
-
-element("stop").addEventListener("click", () => command("software_stop", { active: true }));
+const stop = () => command("software_stop", { active: true });
+element("stop").addEventListener("click", stop);
 element("clear-stop").addEventListener("click", () => command("software_stop", { active: false }));
-element("pause").addEventListener("click", () =>
-  command("mode", { mode: PRACTISING.includes(latest?.status?.mode) ? "pause" : "practise" }));
+const pause = () => command("mode", { mode: goesOn(latest?.status) ? "pause" : "practise" });
+element("pause").addEventListener("click", pause);
 element("evaluate").addEventListener("click", () => command("mode", { mode: "evaluate" }));
 for (const answer of ["reset", "continue", "skip", "take_over", "stop", "stuck", "not_stuck"]) {
   element(`help-${answer}`).addEventListener("click", () => command("help", { answer, operator: "page" }));
@@ -89,5 +94,28 @@ for (const [id, success] of [["relabel-success", true], ["relabel-failure", fals
   });
 }
 element("relabel-close").addEventListener("click", () => (element("relabel").hidden = true));
+
+// --- shortcuts and the round trip -------------------------------------------------------------------------------------
+
+const help = () => (element("shortcuts").open ? element("shortcuts").close() : element("shortcuts").showModal());
+element("keys").addEventListener("click", help);
+element("shortcuts-close").addEventListener("click", help);
+onKeys({
+  Space: stop,
+  KeyT: () => (taken() ? giveBack() : takeOver()),
+  KeyP: () => !element("pause").disabled && pause(),
+  Help: help,
+});
+
+async function measure() {
+  const asked = performance.now();
+  try {
+    await fetch("/api/ping", { cache: "no-store", signal: AbortSignal.timeout(2000) });
+    element("trip").textContent = `${Math.round(performance.now() - asked)} ms`;
+  } catch {
+    element("trip").textContent = "";
+  }
+}
+setInterval(measure, 2000);
 
 connect();

@@ -125,9 +125,9 @@ function renderStrip({ run, status: s, learner }) {
   }
   stat("outbox", whole.format(s.outbox_pending), "steps", s.outbox_pending > 2000 ? "learner is not storing" : "not yet on disk", s.outbox_pending > 2000);
   stat("help", whole.format(s.help_requests), "", `${whole.format(s.hard_resets)} scene resets`);
-  // nobody can take over yet: a 0 would read as a result
-  if (s.interventions) stat("interventions", whole.format(s.interventions), "", "by a person");
-  else stat("interventions", "–", "", "no takeover device");
+  const hours = s.practice_time_s / 3600;
+  const perHour = s.interventions && hours > 1 / 60 ? `${(s.interventions / hours).toFixed(1)} per hour` : "take-overs by a person";
+  stat("interventions", whole.format(s.interventions), "", perHour);
 }
 
 function renderStage({ run, status: s }) {
@@ -252,8 +252,12 @@ function renderNotices({ run, actor, status: s, help }) {
     : `It starts together with the run: etude practice run. Its log is ${run.folder}/logs/actor.log`);
 }
 
+// A lost takeover goes on only by a person's word: then the button says Resume.
+export const goesOn = (s) =>
+  ["forward", "backward", "takeover", "evaluating", "awaiting_help"].includes(s?.mode) && !(s.mode === "takeover" && s.authority === "hold");
+
 function renderControls(s) {
-  const running = ["forward", "backward", "takeover", "evaluating", "awaiting_help"].includes(s?.mode);
+  const running = goesOn(s);
   const pause = element("pause");
   text("pause", running || !s ? "Pause" : s.mode === "idle" ? "Start" : "Resume");
   pause.disabled = !s || s.mode === "stopped";

@@ -20,6 +20,7 @@ from etude.config.recipe import (
     RewardConfig,
 )
 from etude.config.run import DashboardConfig, EvaluationConfig, PublishConfig, RunConfig
+from etude.config.teleop import TeleopMapping
 
 __all__ = [
     "CONFIG_ROOT",
@@ -44,6 +45,7 @@ __all__ = [
     "RunConfig",
     "SafetyLimits",
     "TaskConfig",
+    "TeleopMapping",
     "build",
     "load_run_config",
     "read_named",

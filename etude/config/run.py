@@ -21,6 +21,10 @@ class EvaluationConfig(Model):
 class DashboardConfig(Model):
     enabled: bool = True
     host: str = "127.0.0.1"
+    token: str = Field(
+        "",
+        description="What a browser must know when host is not loopback; empty: a new one per start, printed with the address.",
+    )
     port: int = Field(8420, ge=0, le=65535, description="0 picks a free port.")
 
 

@@ -1,10 +1,10 @@
 """What a person's taking over says about the steps around it: rewards for RLIF, weights for Sirius.
 
 Pure functions on arrays over the steps of one actor in the order of their sequence numbers, one row per step. The transition of
-row i leads from its observation to that of row i + 1; a row that ends a segment (`is_last`) begins none. A take-over begins a
-new segment (etude/step.py), so the person's first step follows the last, merely observed step of a policy's segment. An
-intervention *burst* starts where the policy acted in a transition and a person acts on the state that it led to; it lasts until
-somebody else acts or the task ends.
+row i leads from its observation to that of row i + 1; a row that ends a segment (`is_last`) begins none. A take-over happens
+within a segment (etude/step.py), or between two, where the person's first step follows the last, merely observed step of a
+policy's segment. An intervention *burst* starts where the policy acted in a transition and a person acts on the state that it
+led to; it lasts until somebody else acts or the task ends.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from dashboard.app import Answer, create_app
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
+from dashboard.teleop import Held
 from etude.config import RunConfig
 from etude.status import HelpRequest, Mode, PracticeStatus, SuccessRate
 
@@ -104,6 +105,7 @@ class DemoBridge:
         self.commands: list[tuple] = []
         self.answer = Answer(True)
         self.viewer_counts: list[int] = []
+        self.held: list[tuple[float, str, Held]] = []
         self.snapshot = view.snapshot
         self.image = view.image
         self.image_sequences = view.image_sequences
@@ -122,6 +124,9 @@ class DemoBridge:
 
     def label(self, segment: int, success: bool) -> Answer:
         return self._took("label", segment, success)
+
+    def teleop(self, operator: str, held: Held) -> None:
+        self.held.append((time.monotonic(), operator, held))
 
     def _took(self, *command) -> Answer:
         self.commands.append(command)

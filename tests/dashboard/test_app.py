@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import pytest
@@ -200,3 +201,99 @@ def test_an_address_of_another_machine_is_refused() -> None:
 
 def test_demo_pictures_are_jpeg() -> None:
     assert picture(32, 32, 0.0).startswith(b"\xff\xd8")
+
+
+# --- taking over ------------------------------------------------------------------------------------------------------
+
+TELEOP = "ws://127.0.0.1:8420/teleop"
+HELD = {"taken": True, "keys": ["KeyW"], "pad": [0.0, 0.5], "t_ms": 12.5}
+
+
+def test_what_is_held_reaches_the_bridge_and_its_time_comes_back(client: TestClient, bridge: DemoBridge) -> None:
+    with client.websocket_connect(TELEOP, headers={"origin": HOME}) as page, client.websocket_connect(TELEOP) as other:
+        names = [socket.receive_json()["operator"] for socket in (page, other)]
+        assert len(set(names)) == 2, "two pages are two operators"
+        page.send_json(HELD)
+        assert page.receive_json() == {"t_ms": 12.5}
+        _, operator, held = bridge.held[-1]
+        assert operator == names[0] and held.taken and held.keys == ["KeyW"] and held.pad == (0.0, 0.5)
+
+
+def test_a_page_that_vanishes_while_it_has_the_robot_holds_nothing_any_more_and_gives_nothing_back(
+    client: TestClient, bridge: DemoBridge
+) -> None:
+    with client.websocket_connect(TELEOP) as page:
+        page.receive_json()
+        page.send_json(HELD)
+        page.receive_json()
+    last = bridge.held[-1][2]
+    assert last.taken and last.keys == [] and last.pad == (0.0, 0.0)
+    with client.websocket_connect(TELEOP) as page:
+        page.receive_json()
+        page.send_json({**HELD, "taken": False})
+        page.receive_json()
+    assert not bridge.held[-1][2].taken and len(bridge.held) == 3
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "drawn",
+        "{}",
+        "[]",
+        '{"taken": 1, "keys": [], "t_ms": 1}',
+        '{"taken": true, "keys": ["<script>"], "t_ms": 1}',
+        '{"taken": true, "keys": [], "pad": [2, 0], "t_ms": 1}',
+        '{"taken": true, "keys": [], "pad": [NaN, 0], "t_ms": 1}',
+        json.dumps({"taken": True, "keys": ["KeyW"] * 17, "t_ms": 1}),
+    ],
+)
+def test_a_teleop_socket_that_says_anything_else_is_closed(client: TestClient, bridge: DemoBridge, message: str) -> None:
+    with client.websocket_connect(TELEOP) as page:
+        page.receive_json()
+        page.send_text(message)
+        with pytest.raises(WebSocketDisconnect) as closed:
+            page.receive_json()
+        assert closed.value.code == 1003
+    assert bridge.held == []
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null"])
+def test_other_web_sites_cannot_take_over(client: TestClient, bridge: DemoBridge, origin: str) -> None:
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect(TELEOP, headers={"origin": origin}):
+        pass
+    assert bridge.held == []
+
+
+# --- the token --------------------------------------------------------------------------------------------------------
+
+NET = "http://10.0.0.5:8420"
+
+
+@pytest.fixture
+def guarded(bridge: DemoBridge) -> TestClient:
+    return TestClient(create_app(bridge, "10.0.0.5", token="t0k-en"), base_url=NET, follow_redirects=False)
+
+
+def test_beyond_loopback_nothing_is_served_without_the_token(guarded: TestClient, bridge: DemoBridge) -> None:
+    answers = [guarded.get("/"), guarded.get("/static/app.js"), guarded.get("/api/snapshot"), guarded.get("/?token=wrong")]
+    answers.append(guarded.post("/api/software_stop", json={"active": False}))
+    answers.append(guarded.get("/", headers={"cookie": "etude_token=wrong"}))
+    assert {answer.status_code for answer in answers} == {401} and "its token" in answers[0].json()["message"]
+    for url in ("ws://10.0.0.5:8420/live", "ws://10.0.0.5:8420/teleop"):
+        with pytest.raises(WebSocketDisconnect), guarded.websocket_connect(url):
+            pass
+    assert bridge.commands == [] and bridge.held == []
+
+
+def test_the_address_with_the_token_gives_a_cookie_and_disappears(guarded: TestClient) -> None:
+    welcome = guarded.get("/?token=t0k-en")
+    assert welcome.status_code == 303 and welcome.headers["location"] == "/"
+    assert {"HttpOnly", "SameSite=strict"} <= set(welcome.headers["set-cookie"].split("; "))
+    assert guarded.get("/").status_code == 200 and guarded.post("/api/mode", json={"mode": "pause"}).status_code == 200
+    foreign = {"origin": "http://evil.example"}
+    assert guarded.post("/api/mode", json={"mode": "pause"}, headers=foreign).status_code == 403
+
+
+def test_a_script_sends_the_token_as_a_bearer(guarded: TestClient) -> None:
+    assert guarded.get("/api/snapshot", headers={"authorization": "Bearer t0k-en"}).status_code == 200

@@ -173,12 +173,12 @@ def test_an_attempt_can_be_relabelled(page, served: Served) -> None:
     page.wait_for_selector("#relabel", state="hidden")
 
 
-def test_interventions_show_no_number_while_nobody_can_take_over(page, served: Served) -> None:
+def test_interventions_are_counted_per_hour_of_practice(page, served: Served) -> None:
     served.view.on_status(example_status(interventions=0))
-    wait_until(lambda: page.text_content("#stat-interventions-note") == "no takeover device")
-    assert page.text_content("#stat-interventions") == "–"
-    served.view.on_status(example_status(interventions=2))
+    wait_until(lambda: page.text_content("#stat-interventions") == "0")
+    served.view.on_status(example_status(interventions=2, practice_time_s=1800.0))
     wait_until(lambda: page.text_content("#stat-interventions") == "2")
+    assert page.text_content("#stat-interventions-note") == "4.0 per hour"
 
 
 def test_the_curve_answers_to_the_pointer(page, served: Served) -> None:

@@ -23,6 +23,7 @@ setup(
             "learner = etude_nodes.learner_node:main",
             "actor = etude_nodes.actor_node:main",
             "dashboard = etude_nodes.dashboard_node:main",
+            "teleop = etude_nodes.teleop_node:main",
             "sim_robot = etude_nodes.sim_robot_node:main",
         ],
     },

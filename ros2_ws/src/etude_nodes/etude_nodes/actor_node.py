@@ -44,6 +44,7 @@ from etude_nodes.process import (
     stop_event_from_signals,
 )
 from etude_nodes.rehearsal import Rehearsal
+from etude_nodes.teleop import CommandInbox
 
 log = logging.getLogger("etude.actor_node")
 
@@ -137,6 +138,8 @@ class ActorNode(Node):
             qos.weights(2048),
         )
         self.create_subscription(Bool, qos.robot_topic(name, "software_stop"), self._on_stop_topic, qos.SOFTWARE_STOP)
+        self._operators = CommandInbox()
+        self.create_subscription(msg.TeleopCommand, qos.robot_topic(name, qos.TELEOP_TOPIC), self._on_teleop, qos.TELEOP)
         self.create_service(SetBool, qos.robot_topic(name, "software_stop"), self._on_stop_service)
         self.create_service(srv.SetMode, qos.robot_topic(name, "set_mode"), self._on_set_mode)
         self.create_service(srv.ResolveHelp, qos.robot_topic(name, "resolve_help"), self._on_resolve_help)
@@ -199,6 +202,14 @@ class ActorNode(Node):
 
     def _on_stop_topic(self, message: Bool) -> None:
         self._say("software_stop", self._loop.software_stop(message.data))
+
+    def _on_teleop(self, message: msg.TeleopCommand) -> None:
+        try:
+            refusal = self._loop.teleop(self._operators.command(message))
+            if refusal and message.takeover:
+                self.get_logger().error(f"nobody can take over: {refusal}", throttle_duration_sec=5.0)
+        except convert.MessageError as error:
+            self.get_logger().error(f"a teleoperation command was dropped: {error}", throttle_duration_sec=5.0)
 
     def _on_stop_service(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         response.success, response.message = self._say("software_stop", self._loop.software_stop(request.data))

@@ -6,21 +6,29 @@ Pictures are subscribed to only while a browser looks, so that nobody renders or
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 import threading
+import time
 from functools import partial
 from typing import Any
 
+from builtin_interfaces.msg import Time
 from etude_msgs import msg, srv
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 
+from actor.teleop import browser
+from actor.teleop.command import DelayMeter
+from actor.teleop.mapping import Mapper, load_mapping
 from dashboard.app import Answer, create_app
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
 from dashboard.tail import JsonLines
+from dashboard.teleop import Held
+from etude.addresses import is_loopback
 from etude.cli import clear_message
 from etude.config import RunConfig
 from etude.run_folder import RunFolder
@@ -35,6 +43,7 @@ from etude_nodes.process import (
     stop_event_from_signals,
     write_json,
 )
+from etude_nodes.teleop import command_to_message
 
 log = logging.getLogger("etude.dashboard_node")
 
@@ -61,6 +70,9 @@ class DashboardNode(Node):
         self.create_subscription(msg.HelpRequest, topic("help_request"), self._on_help, qos.latched())
         self.create_subscription(msg.Metrics, qos.METRICS_TOPIC, self._on_metrics, qos.METRICS)
         self._stop_topic = self.create_publisher(Bool, topic("software_stop"), qos.SOFTWARE_STOP)
+        self._teleop = self.create_publisher(msg.TeleopCommand, topic(qos.TELEOP_TOPIC), qos.TELEOP)
+        self._mapping = load_mapping("browser")
+        self._operators: dict[str, tuple[Mapper, DelayMeter]] = {}
         self._set_mode = self.create_client(srv.SetMode, topic("set_mode"))
         self._resolve_help = self.create_client(srv.ResolveHelp, topic("resolve_help"))
         self._label = self.create_client(srv.Label, topic("label"))
@@ -143,6 +155,18 @@ class DashboardNode(Node):
         request = srv.ResolveHelp.Request(id=self.view.open_help_id or 0, answer=answer, operator_name=operator)
         return self._call(self._resolve_help, request, f"Help answered: {answer}")
 
+    def teleop(self, operator: str, held: Held) -> None:
+        """Called for every message of a page that has taken over; published with the age that the way from the page took."""
+        mapper, delay = self._operators.get(operator) or (Mapper(self._mapping, operator), DelayMeter())
+        self._operators[operator] = mapper, delay
+        now_s = time.time()
+        sample = browser.sample(held.keys, held.pad, held.taken)
+        command = mapper.command(sample, now_s)
+        given_ns = time.time_ns() - int(delay.age_s(held.t_ms / 1000.0, now_s) * 1e9)
+        self._teleop.publish(command_to_message(command, operator, self._mapping.device, _stamp(given_ns)))
+        if not held.taken:
+            del self._operators[operator]
+
     def label(self, segment: int, success: bool) -> Answer:
         request = srv.Label.Request(segment=segment, succeeded=success, operator_name=OPERATOR)
         answer = self._call(self._label, request, f"Attempt {segment} relabelled as {'success' if success else 'failure'}")
@@ -166,14 +190,20 @@ class DashboardNode(Node):
         return Answer(bool(response.success), response.message)
 
 
+def _stamp(time_ns: int) -> Time:
+    return Time(sec=time_ns // 10**9, nanosec=time_ns % 10**9)
+
+
 def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
     """Serve the page until `stop`. Raises DashboardError when the port cannot be opened."""
     listener = open_port(config.dashboard.host, config.dashboard.port)
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    token = "" if is_loopback(host) else config.dashboard.token or secrets.token_urlsafe(16)
+    url += f"/?token={token}" if token else ""
     with middleware():
         node = DashboardNode(config, folder, RunView(config, f"runs/{folder.root.name}"))
-        server = make_server(create_app(node, config.dashboard.host))
+        server = make_server(create_app(node, config.dashboard.host, token))
         web = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
         with spinning(node):
             web.start()

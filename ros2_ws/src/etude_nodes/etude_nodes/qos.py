@@ -44,6 +44,10 @@ SENSOR = _profile(CAMERA_DEPTH, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.
 """Cameras: the newest frame or none."""
 COMMAND = _reliable(1)
 """Set points of a controller: only the newest counts."""
+TELEOP = _profile(4, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+"""An operator's commands: what is lost is not sent again, the next one is already there. A few are kept, so that a button that
+was down for one of them is seen."""
+TELEOP_TOPIC = "teleop/command"
 
 
 def robot_topic(namespace: str, name: str) -> str:

@@ -24,6 +24,8 @@ setup(
             "actor = etude_nodes.actor_node:main",
             "dashboard = etude_nodes.dashboard_node:main",
             "sim_robot = etude_nodes.sim_robot_node:main",
+            "sim_franka = etude_nodes.sim_franka_node:main",
+            "safety = etude_nodes.safety_node:main",
         ],
     },
 )

@@ -126,12 +126,16 @@ class RosArm:
         self._commands = self._node.create_publisher(PoseStamped, command_topic(namespace), 1)
         self._heart = self._node.create_publisher(msg.Heartbeat, heartbeat_topic(namespace), 1)
         self._node.create_service(Trigger, recover_service(namespace), self._on_recover)
-        self._node.create_timer(1.0 / BEAT_HZ, self._beat)
         self.calls = RosCaller(self._node)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._spin, name="arm", daemon=True)
-        self._thread.start()
+        self._closing = threading.Event()
+        # beating shares no thread with callbacks, so that a burst of pictures does not look like death
+        self._threads = [
+            threading.Thread(target=work, name=f"arm-{work.__name__}", daemon=True) for work in (self._spin, self._live)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def _watched(self) -> tuple[str, ...]:
         config = self._config
@@ -174,8 +178,10 @@ class RosArm:
     def close(self) -> None:
         import rclpy
 
+        self._closing.set()
+        self._threads[1].join(timeout=2.0)
         rclpy.shutdown(context=self._context)
-        self._thread.join(timeout=2.0)
+        self._threads[0].join(timeout=2.0)
 
     # --- callbacks --------------------------------------------------------------------------------------------------------
 
@@ -254,6 +260,10 @@ class RosArm:
     def _on_recover(self, request: Any, response: Any) -> Any:
         response.success, response.message = self.on_recover("a person") if self.on_recover else (False, "the driver starts")
         return response
+
+    def _live(self) -> None:
+        while not self._closing.wait(1.0 / BEAT_HZ):
+            self._beat()
 
     def _beat(self) -> None:
         self._beats += 1

@@ -79,7 +79,7 @@ def test_an_actor_that_says_another_target_than_it_sent_disagrees():
     rig.command(HERE)
     rig.target = HERE + np.array([0.05, 0, 0])
     assert rig.run(0.03) == (), "the command may still be on its way"
-    assert "disagree" in rig.run(0.05)[0]
+    assert "disagree" in rig.run(0.07)[0]
 
 
 def test_a_second_publisher_of_commands_holds_the_arm():

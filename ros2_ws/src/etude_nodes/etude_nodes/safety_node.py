@@ -9,6 +9,7 @@ says one thing and does another, the arm's target becomes where the arm is. The 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ from etude.config.hardware import FrankaConfig
 from etude_nodes import qos
 from etude_nodes.process import EXIT_DONE, EXIT_REFUSED, configure_logging, parse_run, stop_event_from_signals
 
+NICENESS = -15
 LOOK_S = 0.01
 TELL_S = 0.05
 
@@ -110,6 +112,8 @@ def serve(config: FrankaConfig, namespace: str, stop: threading.Event) -> None:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
+    with contextlib.suppress(OSError):  # where the system allows it, before everybody else on a busy machine
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     context = Context()
     rclpy.init(args=[], context=context, domain_id=config.ros_domain_id)
     node = SafetyNode(config, namespace, context)

@@ -45,6 +45,9 @@ class Measured:
 class CommandFilter:
     """Turns wanted tool poses into commands, one per control period. `restart` before the first one and after every fault.
 
+    `refused` says why the newest wanted pose counted for nothing (an unusable state, force, an arm that does not follow); it is
+    empty when the command only keeps limits.
+
     Promises, from any sequence of wanted poses and measured states, for the commands since `restart`: they are
     finite; the position stays in the workspace box, or outside never goes farther out than it was; steps, velocity,
     acceleration, jerk and angular velocity keep their limits, except that a stop (reaction ``hold``) may end a motion at once;
@@ -62,6 +65,7 @@ class CommandFilter:
         self._plan = np.zeros((self._horizon, 3))
         self._rotation = np.eye(3)
         self._trail: list[np.ndarray] = []
+        self.refused: tuple[str, ...] = ()
 
     @property
     def pose(self) -> np.ndarray | None:
@@ -91,12 +95,14 @@ class CommandFilter:
             blind.append("the arm's joints are unknown")
         if measured.wrench is not None and not _known(measured.wrench, 6):
             blind.append("the force at the tool is not finite")
+        self.refused = tuple(blind[len(measured.problems) :])
         if blind or here is None:
             return self._stop(), tuple(blind)
         if np.linalg.norm(here[:3, 3] - self._past[-1]) > self.limits.max_lag_m:
             far = f"the arm does not follow: it is more than {self.limits.max_lag_m:g} m from the last command"
-            return self._give_way(here), (far,)
-        forced = self._force_reasons(measured.wrench)
+            self.refused = (far,)
+            return self._give_way(here), self.refused
+        self.refused = forced = self._force_reasons(measured.wrench)
         if forced and self.limits.reaction == "retract":
             rise = np.array([0.0, 0.0, self.limits.retract_velocity_m_s * self._period_s])
             return self._advance(self._past[-1] + rise), forced

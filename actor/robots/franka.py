@@ -7,6 +7,7 @@ then the safety node.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from typing import Any, Literal, Protocol
@@ -86,6 +87,11 @@ def specs_of(
     return ObservationSpec(tuple(state), cameras), ActionSpec(names, tuple(size[name] for name in task.actions))
 
 
+def _without_numbers(text: str) -> str:
+    """So that an age that grows is one event in the log and not ten in a second."""
+    return re.sub(r"[\d.]+", "", text)
+
+
 class FrankaRobot:
     """Robot protocol over `Arm`. All methods return at once; setting up and recovering wait in threads of their own.
 
@@ -136,10 +142,10 @@ class FrankaRobot:
         now_s = time.monotonic()
         faults = self._faults(state, now_s)
         observation, stamp_s, dark = self._observe(state, now_s)
-        faults += dark
-        if faults != self._said:
-            self._said = faults
+        faults += dark + self._filter.refused
+        if [_without_numbers(fault) for fault in faults] != [_without_numbers(fault) for fault in self._said]:
             log.log(logging.WARNING if faults else logging.INFO, "the arm: %s", "; ".join(faults) or "all is well")
+        self._said = faults
         if (state.mode == REFLEX or self._trouble) and self._config.recovery.automatic and not self._busy:
             self.recover("the driver", automatic=True)
         position = None if state.pose is None else state.pose[:3, 3].copy()

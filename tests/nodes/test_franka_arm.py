@@ -134,7 +134,9 @@ def test_the_arm_goes_where_actions_say_and_holds_through_faults(rig, wait_until
     low, high = np.array(robot._config.limits.workspace_min_m), np.array(robot._config.limits.workspace_max_m)
     positions = np.array([position for _, position in recorder.targets])
     assert (positions >= low - 0.01).all() and (positions <= high + 0.01).all(), "no target left the box"
-    assert np.linalg.norm(np.diff(positions, axis=0), axis=1).max() <= 0.06, "no target jumped"
+    # the longest is a hold: the target goes back to the arm, which it led
+    longest_m = robot._config.limits.max_lead_m + 0.01
+    assert np.linalg.norm(np.diff(positions, axis=0), axis=1).max() <= longest_m, "no target jumped"
 
 
 def test_without_the_safety_node_nothing_reaches_the_arm(rig, wait_until) -> None:

@@ -264,6 +264,17 @@ def test_an_arm_that_no_controller_moves_is_noticed(monkeypatch):
     assert np.abs(arm.commands[-1][:3, 3] - START[:3, 3]).max() <= 0.061, "the target never ran ahead"
 
 
+def test_a_force_over_its_limit_is_told_and_ends_when_it_ends():
+    made, arm = robot("slide")
+    act(made, y=1.0)
+    arm.changes = {"wrench": np.array([0, 0, 45.0, 0, 0, 0])}
+    made.hold()
+    assert made.read().faults == ("force at the tool is 45 N, limit 30 N",)
+    arm.changes = {}
+    made.hold()
+    assert made.read().faults == ()
+
+
 def test_a_stuck_gripper_is_told_after_a_while():
     made, arm = robot(gripper={**read_named("robots", "franka_sim")["franka"]["gripper"], "stuck_after_s": 0.1})
     arm.width_m = 0.46 * 0.08

@@ -26,12 +26,15 @@ from actor.robots.ros_arm import command_topic, heartbeat_topic, safety_topic
 from actor.safety_gate import SafetyGate
 from etude import frames
 from etude.cli import clear_message
-from etude.config import ConfigError
+from etude.config import REPOSITORY, ConfigError
 from etude.config.hardware import FrankaConfig
 from etude_nodes import qos
 from etude_nodes.process import EXIT_DONE, EXIT_REFUSED, configure_logging, parse_run, stop_event_from_signals
 
 NICENESS = -15
+PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
+SHARED, ALONE = (REPOSITORY / "config" / name for name in ("fastdds_profile.xml", "fastdds_udp_profile.xml"))
+"""The project's own middleware settings, and those without shared memory: see the second file."""
 LOOK_S = 0.01
 TELL_S = 0.05
 
@@ -112,6 +115,8 @@ def serve(config: FrankaConfig, namespace: str, stop: threading.Event) -> None:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
+    if os.environ.get(PROFILES, str(SHARED)) == str(SHARED):  # a person's own settings stay
+        os.environ[PROFILES] = str(ALONE)
     with contextlib.suppress(OSError):  # where the system allows it, before everybody else on a busy machine
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     context = Context()

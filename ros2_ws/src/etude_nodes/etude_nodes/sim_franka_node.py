@@ -29,6 +29,7 @@ MODE_TOPIC = "/sim/robot_mode"
 RECOVERY_SERVICE = "/sim/error_recovery"
 FAULT_TOPIC = "/sim/fault"
 MOVE, REFLEX = 2, 4
+REACH_MIN_M, REACH_MAX_M = np.array([0.25, -0.45, 0.0]), np.array([0.75, 0.45, 0.55])
 
 
 class SimFrankaNode(SimRobotNode):
@@ -38,6 +39,8 @@ class SimFrankaNode(SimRobotNode):
         super().__init__()
         self._faults = FaultScript(self._parameter("faults", "", "script of faults, see simulation/faults.py"))
         self._began_s = time.monotonic()
+        # a real arm does not know the scene's box; keeping to one is the driver's work
+        self._table.controller.workspace_min_m, self._table.controller.workspace_max_m = REACH_MIN_M, REACH_MAX_M
         self._noise = np.random.default_rng(0)
         self._frozen: dict[str, np.ndarray] = {}
         self._mode = MOVE

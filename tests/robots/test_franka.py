@@ -293,6 +293,8 @@ def test_what_a_real_arm_does_not_have_is_refused_with_the_remedy():
         specs_of(task(), franka, "state")
     with pytest.raises(ConfigError, match=r"cameras side.*franka\.cameras"):
         specs_of(task().model_copy(update={"cameras": ("front", "side")}), franka, "pixels")
+    with pytest.raises(ConfigError, match=r"recipe\.reward\.kind=classifier"):
+        load_run_config({"task": "slide", "robot": "franka_fr3", "recipe": "rlpd"}, ["recipe.reward.kind=environment"])
     with pytest.raises(ConfigError, match="key franka"):
         build(RobotConfig, {"name": "x", "kind": "franka"}, "test")
     with pytest.raises(ConfigError, match="exactly one of topic, service and action"):

@@ -31,6 +31,7 @@ SAFETY_SILENT_S = 0.3
 FOLLOW_S, FOLLOW_LEAD_M, FOLLOW_M_S, FOLLOW_N = 1.0, 0.015, 0.005, 5.0
 """So long, with the command so far ahead, an arm so slow and nothing that it pushes against: no controller follows."""
 AXES, TURNS, GRIPPER = ("x", "y", "z"), ("roll", "pitch", "yaw"), "gripper"
+SHARE_OF_PERIOD = 0.8
 TOOL_DOWN = np.diag([1.0, -1.0, -1.0])
 """Rotation of a tool that points straight down with yaw 0."""
 
@@ -127,6 +128,8 @@ class FrankaRobot:
         self._recovery = RecoveryLimit(config.recovery)
         self._busy = "the arm is being set up"
         self._trouble = ""
+        self._ready = False
+        self._commanded_s = -np.inf
         self._followed_s = time.monotonic()
         self._start = frames.pose(np.zeros(3), TOOL_DOWN)
         self._said: tuple[str, ...] = ()
@@ -204,9 +207,11 @@ class FrankaRobot:
 
     def _command(self, state: ArmState, wanted: np.ndarray | None) -> bool:
         """Send the next command; True when nothing forbade the wanted one."""
-        if state.pose is None:
-            return False
-        faults = self._faults(state, time.monotonic())
+        now_s = time.monotonic()
+        if state.pose is None or (wanted is None and now_s - self._commanded_s < SHARE_OF_PERIOD / self.control_rate_hz):
+            return False  # a loop that rests holds more often than it acts, and the filter counts in control periods
+        self._commanded_s = now_s
+        faults = self._faults(state, now_s)
         # When no controller follows our target, or the safety node has put its own in its place, the next one begins where the
         # arm is; an old target would be jumped to as soon as a controller follows again.
         followed = self._calm(state) and not self._busy and not self._trouble and state.safety == ()
@@ -296,19 +301,23 @@ class FrankaRobot:
 
     # --- setting up and recovery ------------------------------------------------------------------------------------------
 
-    def _set_up(self) -> None:
+    def _set_up_calls(self) -> list[Any]:
         config = self._config
         calls = [*config.set_up, *config.stiffness_presets.get(config.stiffness, ())]
         if self._gripper is not None and config.gripper is not None:
             calls += [config.gripper.homing] if config.gripper.homing else []
-        self._run(calls, "setting up")
+        return calls
+
+    def _set_up(self) -> None:
+        config = self._config
+        self._run(self._set_up_calls(), "setting up")
         if self._gripper is not None and config.gripper is not None and not self._trouble:
             self._arm.calls.prepare([config.gripper.open, config.gripper.close])
 
     def _run(self, calls: list[Any], what: str) -> None:
         try:
             self._arm.calls.run(calls)
-            self._trouble = ""
+            self._trouble, self._ready = "", True
             if calls:
                 log.info("%s the arm: %d calls succeeded", what, len(calls))
         except Exception as error:  # whatever a vendor's interface raises must reach the person, and the arm must not move
@@ -332,7 +341,9 @@ class FrankaRobot:
         well = self._calm(self._last_state) and not self._last_state.errors and not self._trouble
         calls = [] if well else list(self._config.recovery.calls)
         gripper = self._config.gripper
-        if self._gripper is not None and gripper is not None and gripper.homing is not None and self._stuck(now_s):
+        if not self._ready:
+            calls += self._set_up_calls()
+        elif self._gripper is not None and gripper is not None and gripper.homing is not None and self._stuck(now_s):
             calls.append(gripper.homing)
         log.warning("recovery asked for by %s, because: %s", who, "; ".join(self._said) or "no fault")
         threading.Thread(target=self._run, args=(calls, "recovering"), name="arm-recovery", daemon=True).start()

@@ -78,11 +78,14 @@ def task(name: str = "relocate") -> TaskConfig:
     return build(TaskConfig, read_named("tasks", name), name)
 
 
-def robot(name: str = "relocate", **changes) -> tuple[FrankaRobot, FakeArm]:
+def made_config(**changes) -> RobotConfig:
     data = read_named("robots", "franka_sim")
-    data["franka"] = {**data["franka"], **changes}
+    return build(RobotConfig, {**data, "franka": {**data["franka"], **changes}}, "test")
+
+
+def robot(name: str = "relocate", **changes) -> tuple[FrankaRobot, FakeArm]:
     arm = FakeArm()
-    made = FrankaRobot(task(name), build(RobotConfig, data, "test"), "pixels", arm)
+    made = FrankaRobot(task(name), made_config(**changes), "pixels", arm)
     until = time.monotonic() + 2
     while made._busy and time.monotonic() < until:
         time.sleep(0.005)
@@ -96,6 +99,12 @@ def act(made: FrankaRobot, **values: float) -> np.ndarray:
     done, _ = filter_action(proposed, reading, limits, spec, time.monotonic(), observation_spec=made.observation_spec)
     made.act(done)
     return done
+
+
+def hold(made: FrankaRobot) -> None:
+    """One control period later."""
+    time.sleep(0.1)
+    made.hold()
 
 
 def read_limits():
@@ -203,7 +212,7 @@ def test_after_a_reflex_the_target_begins_where_the_arm_is():
     act(made, y=1.0)
     arm.changes = {"mode": "reflex"}
     arm.pose = frames.pose(np.array([0.45, 0.05, 0.25]), TOOL_DOWN)
-    made.hold()
+    hold(made)
     np.testing.assert_allclose(arm.commands[-1][:3, 3], [0.45, 0.05, 0.25])
 
 
@@ -252,6 +261,33 @@ def test_a_recovery_that_fails_is_told_and_the_arm_stays():
     assert any("the user stop is pressed" in fault for fault in made.read().faults)
 
 
+def test_an_arm_that_was_not_set_up_stays_still_and_recovery_sets_it_up_again():
+    trigger = [{"service": "/set_up", "type": "std_srvs/srv/Trigger"}]
+    made, arm = robot("slide", set_up=trigger, recovery={"automatic": False})
+    assert arm.calls.made == ["/set_up"] and made.read().faults == ()
+    arm = FakeArm()
+    arm.calls.fails = "nobody offers /set_up"
+    made = FrankaRobot(task("slide"), made_config(set_up=trigger, recovery={"automatic": False}), "pixels", arm)
+    time.sleep(0.05)
+    assert made.read().faults == ("setting up the arm failed: nobody offers /set_up",)
+    act(made, y=1.0)
+    np.testing.assert_allclose(arm.pose, START)
+    arm.calls.fails = ""
+    arm.on_recover("a person")
+    time.sleep(0.05)
+    assert made.read().faults == () and arm.calls.made == ["/set_up", "/set_up"]
+
+
+def test_holding_often_does_not_brake_faster_than_the_limits():
+    made, arm = robot("slide")
+    for _ in range(3):
+        act(made, y=1.0)
+    count = len(arm.commands)
+    for _ in range(20):
+        made.hold()
+    assert len(arm.commands) == count, "the next command is due after a control period"
+
+
 def test_an_arm_that_no_controller_moves_is_noticed(monkeypatch):
     monkeypatch.setattr("actor.robots.franka.FOLLOW_S", 0.1)
     made, arm = robot("slide", recovery={"automatic": False})
@@ -268,10 +304,10 @@ def test_a_force_over_its_limit_is_told_and_ends_when_it_ends():
     made, arm = robot("slide")
     act(made, y=1.0)
     arm.changes = {"wrench": np.array([0, 0, 45.0, 0, 0, 0])}
-    made.hold()
+    hold(made)
     assert made.read().faults == ("force at the tool is 45 N, limit 30 N",)
     arm.changes = {}
-    made.hold()
+    hold(made)
     assert made.read().faults == ()
 
 

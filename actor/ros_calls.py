@@ -55,9 +55,11 @@ class RosCaller:
         self._lock = threading.Lock()
 
     def prepare(self, calls: Sequence[RosCall]) -> None:
-        """Make the ends of `calls` now, so that discovery is over when they are needed. Raises RosCallError."""
+        """Make the ends and contents of `calls` now, so that discovery is over, and nothing can be wrong with them, when they are
+        needed. Raises RosCallError."""
         for call in calls:
             self._end(call)
+            self._content(call)
 
     def run(self, calls: Sequence[RosCall]) -> None:
         """Make `calls` in order, waiting for each answer. Not from a callback. Raises RosCallError at the first that fails."""
@@ -66,19 +68,14 @@ class RosCaller:
 
     def send(self, call: RosCall) -> None:
         """Make one call without waiting for its answer: for a gripper, while the arm goes on. Raises RosCallError."""
-        end, interface = self._end(call), interface_type(call.type)
-        if call.topic:
-            end.publish(fill(interface(), call.fields, call.type))
-        elif call.service:
-            end.call_async(fill(interface.Request(), call.fields, call.type))
-        else:
-            end.send_goal_async(fill(interface.Goal(), call.fields, call.type))
+        end, content = self._end(call), self._content(call)
+        way = end.publish if call.topic else end.call_async if call.service else end.send_goal_async
+        way(content)
 
     def _one(self, call: RosCall) -> None:
-        end, deadline = self._end(call), time.monotonic() + call.timeout_s
-        interface = interface_type(call.type)
+        end, content, deadline = self._end(call), self._content(call), time.monotonic() + call.timeout_s
         if call.topic:
-            end.publish(fill(interface(), call.fields, call.type))
+            end.publish(content)
             return
         there = end.wait_for_service if call.service else end.wait_for_server
         if not there(timeout_sec=call.timeout_s):
@@ -86,9 +83,9 @@ class RosCaller:
                 f"nobody offers {call.name} ({call.type}): is the robot's launch file running, in the same ROS domain?"
             )
         if call.service:
-            answer = _wait(end.call_async(fill(interface.Request(), call.fields, call.type)), deadline, call)
+            answer = _wait(end.call_async(content), deadline, call)
         else:
-            goal = _wait(end.send_goal_async(fill(interface.Goal(), call.fields, call.type)), deadline, call)
+            goal = _wait(end.send_goal_async(content), deadline, call)
             if not goal.accepted:
                 raise RosCallError(f"{call.name} did not accept the goal {call.fields}")
             answer = _wait(goal.get_result_async(), deadline, call).result
@@ -96,6 +93,13 @@ class RosCaller:
         if not getattr(answer, "success", getattr(answer, "ok", True)):
             reason = getattr(answer, "message", "") or getattr(answer, "error", "") or "no reason given"
             raise RosCallError(f"{call.name} failed: {reason}")
+
+    @staticmethod
+    def _content(call: RosCall) -> Any:
+        """The message, request or goal that `call` describes."""
+        interface = interface_type(call.type)
+        form = interface if call.topic else interface.Request if call.service else interface.Goal
+        return fill(form(), call.fields, call.type)
 
     def _end(self, call: RosCall) -> Any:
         with self._lock:

@@ -136,7 +136,8 @@ class FrankaRobot:
         self._last_state = ArmState()
         self._lock = threading.Lock()
         arm.on_recover = self.recover
-        threading.Thread(target=self._set_up, name="arm-set-up", daemon=True).start()
+        calls = self._set_up_calls()
+        threading.Thread(target=self._run, args=(calls, "setting up"), name="arm-set-up", daemon=True).start()
 
     # --- the robot protocol -----------------------------------------------------------------------------------------------
 
@@ -308,14 +309,10 @@ class FrankaRobot:
             calls += [config.gripper.homing] if config.gripper.homing else []
         return calls
 
-    def _set_up(self) -> None:
-        config = self._config
-        self._run(self._set_up_calls(), "setting up")
-        if self._gripper is not None and config.gripper is not None and not self._trouble:
-            self._arm.calls.prepare([config.gripper.open, config.gripper.close])
-
     def _run(self, calls: list[Any], what: str) -> None:
+        gripper = self._config.gripper
         try:
+            self._arm.calls.prepare([gripper.open, gripper.close] if gripper and self._gripper else [])
             self._arm.calls.run(calls)
             self._trouble, self._ready = "", True
             if calls:

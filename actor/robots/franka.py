@@ -28,7 +28,7 @@ from etude.specs import IMAGE_PREFIX, ActionSpec, Observation, ObservationSpec, 
 log = logging.getLogger("etude.arm")
 
 SAFETY_SILENT_S = 0.3
-FOLLOW_S, FOLLOW_LEAD_M, FOLLOW_M_S, FOLLOW_N = 1.0, 0.015, 0.005, 5.0
+FOLLOW_S, FOLLOW_LEAD_M, FOLLOW_M_S, FOLLOW_N = 1.0, 0.03, 0.005, 5.0
 """So long, with the command so far ahead, an arm so slow and nothing that it pushes against: no controller follows."""
 AXES, TURNS, GRIPPER = ("x", "y", "z"), ("roll", "pitch", "yaw"), "gripper"
 SHARE_OF_PERIOD = 0.8
@@ -221,12 +221,15 @@ class FrankaRobot:
         wrench = state.wrench if self._config.topics.wrench else None
         command, _ = self._filter.next(wanted, Measured(state.pose, wrench, state.joints_rad, faults))
         self._arm.command(command)
-        self._watch_following(state)
+        if wanted is None or faults:
+            self._followed_s = now_s  # nothing to follow
+        else:
+            self._watch_following(state, now_s)
         return not faults
 
-    def _watch_following(self, state: ArmState) -> None:
+    def _watch_following(self, state: ArmState, now_s: float) -> None:
         """A controller that is lost leaves the arm's state in order; it only does not move."""
-        command, now_s = self._filter.pose, time.monotonic()
+        command = self._filter.pose
         if state.pose is None or state.velocity_m_s is None or command is None:
             return
         ahead = np.linalg.norm(command[:3, 3] - state.pose[:3, 3]) > FOLLOW_LEAD_M

@@ -73,6 +73,12 @@ class EndEffectorController:
         mujoco.mj_jacSite(self.model, self.data, self._jacp, None, self._site)
         return self._jacp[:, self._arm_dof] @ self.data.qvel[self._arm_dof]
 
+    def tool_wrench(self) -> np.ndarray:
+        """What contacts exert on the tool centre point, base frame: force N and torque N m ``(6,)``, as joint torques show it."""
+        mujoco.mj_jacSite(self.model, self.data, self._jacp, self._jacr, self._site)
+        jacobian = np.vstack((self._jacp, self._jacr))[:, self._arm_dof]
+        return np.linalg.lstsq(jacobian.T, self.data.qfrc_constraint[self._arm_dof], rcond=None)[0]
+
     # --- commands -------------------------------------------------------------------------------------------------
 
     def place(self, tcp_m: np.ndarray, yaw_rad: float, opening_m: float) -> None:

@@ -16,6 +16,10 @@ def make_robot(config: RunConfig, seed: int) -> Robot:
         from actor.robots.go1_sim import Go1SimRobot
 
         return Go1SimRobot(config.task, config.robot, config.observation, seed)
+    if config.robot.kind == "franka":
+        from actor.robots.franka import FrankaRobot
+
+        return FrankaRobot(config.task, config.robot, config.observation, namespace=config.robot_namespace)
     from actor.robots.mujoco import MujocoRobot
 
     return MujocoRobot(config.task, config.robot, config.observation, seed)

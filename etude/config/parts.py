@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from etude.config.hardware import FrankaConfig
 from etude.config.model import Model
 
 
@@ -26,7 +27,7 @@ class SafetyLimits(Model):
 
 class RobotConfig(Model):
     name: str
-    kind: Literal["mujoco", "gymnasium", "go1"] = "mujoco"
+    kind: Literal["mujoco", "gymnasium", "go1", "franka"] = "mujoco"
     environment_id: str | None = Field(None, description="Gymnasium id, for kind gymnasium.")
     environment_options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of gymnasium.make.")
     control_rate_hz: float = Field(10.0, gt=0)
@@ -36,6 +37,17 @@ class RobotConfig(Model):
         "free: as fast as possible.",
     )
     safety: SafetyLimits = SafetyLimits()
+    franka: FrankaConfig | None = Field(None, description="The arm behind ROS 2, for kind franka.")
+
+    @model_validator(mode="after")
+    def _kind_fits(self) -> "RobotConfig":
+        if (self.kind == "franka") != (self.franka is not None):
+            raise ValueError(
+                "kind franka needs the key franka, and no other kind takes it: see robot_configs/robots/franka_fr3.yaml"
+            )
+        if self.kind == "franka" and self.pace != "realtime":
+            raise ValueError("a real arm moves in real time: set pace to realtime")
+        return self
 
 
 class DirectionConfig(Model):
@@ -57,6 +69,10 @@ class TaskConfig(Model):
     scene: str = Field("", description="simulation scene, e.g. drawer, relocate, peg, slide.")
     forward: DirectionConfig
     backward: DirectionConfig
+    actions: tuple[str, ...] = Field(
+        ("x", "y", "z", "gripper"),
+        description="What the task moves of a real arm: x, y, z, roll, pitch, yaw, gripper. A simulated scene knows it.",
+    )
     cameras: tuple[str, ...] = ("front", "wrist")
     image_size_px: int = Field(64, gt=0)
     demonstrations_per_direction: int = Field(20, ge=0)

@@ -68,6 +68,15 @@ class RunConfig(Model):
         return self
 
     @model_validator(mode="after")
+    def _a_real_arm_knows_no_truth(self) -> "RunConfig":
+        if self.robot.kind == "franka" and self.recipe.reward.kind == "environment":
+            raise ValueError(
+                "recipe.reward.kind is 'environment', the ground truth of a simulation, and robot "
+                f"{self.robot.name!r} is a real arm: use recipe.reward.kind=classifier"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _instructions_differ(self) -> "RunConfig":
         forward, backward = (text.strip().lower() for text in self.task.instructions.values())
         if self.recipe.reset.kind == "instruction" and forward == backward:

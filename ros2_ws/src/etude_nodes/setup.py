@@ -25,6 +25,8 @@ setup(
             "dashboard = etude_nodes.dashboard_node:main",
             "teleop = etude_nodes.teleop_node:main",
             "sim_robot = etude_nodes.sim_robot_node:main",
+            "sim_franka = etude_nodes.sim_franka_node:main",
+            "safety = etude_nodes.safety_node:main",
         ],
     },
 )

@@ -310,9 +310,9 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
 
         judge = load_judge(folder.classifier)
     robot = make_robot(config, config.seed)
-    evaluation_robot = (
-        make_robot(config, config.seed + 1) if config.evaluation.episodes or config.evaluation.interval_episodes else None
-    )
+    evaluates = config.evaluation.episodes or config.evaluation.interval_episodes
+    # a real arm has no second scene
+    evaluation_robot = make_robot(config, config.seed + 1) if evaluates and config.robot.kind != "franka" else None
     outbox = Outbox(folder.outbox / f"{config.robot_namespace}.sqlite")
     # a restarted actor explores with other random numbers than the one before it
     seed = 1_000_003 * config.seed + outbox.last_sequence

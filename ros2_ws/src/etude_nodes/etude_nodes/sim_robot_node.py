@@ -51,6 +51,7 @@ class SimRobotNode(Node):
 
     def __init__(self) -> None:
         super().__init__("sim_robot")
+        self._joint_prefix = self._parameter("joint_prefix", "panda_", "of the names in /joint_states: panda_ or fr3_")
         task = self._parameter("task", "slide", "name of a file in robot_configs/tasks")
         rate = self._parameter("rate_hz", 50.0, "simulation, pose and joint state rate, hertz", 10.0, 200.0)
         camera_rate = self._parameter("camera_rate_hz", 10.0, "picture rate, hertz", 0.5, 60.0)
@@ -101,7 +102,7 @@ class SimRobotNode(Node):
         tick = 0
         try:
             while not stop.is_set():
-                self._table.step(self._action())
+                self._advance()
                 self._publish_state()
                 # one camera per turn, so that a slow picture delays one period and not several
                 for offset, camera in enumerate(CAMERAS):
@@ -114,6 +115,9 @@ class SimRobotNode(Node):
                 self.late = pacer.missed
         finally:
             self._table.close()
+
+    def _advance(self) -> None:
+        self._table.step(self._action())
 
     def _action(self) -> np.ndarray:
         """One normalised step towards the target pose, no faster than the arm moves; still without a target."""
@@ -133,8 +137,15 @@ class SimRobotNode(Node):
 
     # --- out ------------------------------------------------------------------------------------------------------
 
+    def _stamp(self):
+        return self.get_clock().now().to_msg()
+
+    def _picture(self, camera: str) -> np.ndarray | None:
+        """What `camera` sends now; None sends nothing."""
+        return self._table.render(camera, *self._size)
+
     def _publish_state(self) -> None:
-        stamp = self.get_clock().now().to_msg()
+        stamp = self._stamp()
         pose = PoseStamped()
         pose.header.stamp, pose.header.frame_id = stamp, BASE_FRAME
         pose.pose.position.x, pose.pose.position.y, pose.pose.position.z = (float(v) for v in self._table.tool().tcp_m)
@@ -146,7 +157,7 @@ class SimRobotNode(Node):
         joints = JointState()
         joints.header.stamp = stamp
         names = [f"joint{i}" for i in range(1, 8)] + ["finger_left", "finger_right"]
-        joints.name = [f"panda_{name}" for name in names]
+        joints.name = [f"{self._joint_prefix}{name}" for name in names]
         joints.position = [float(self._table.data.joint(name).qpos[0]) for name in names]
         joints.velocity = [float(self._table.data.joint(name).qvel[0]) for name in names]
         self._joints.publish(joints)
@@ -154,12 +165,14 @@ class SimRobotNode(Node):
     def _publish_image(self, camera: str) -> None:
         if not self._images[camera].get_subscription_count():
             return
-        picture = self._table.render(camera, *self._size)
+        picture = self._picture(camera)
+        if picture is None:
+            return
         height, width = self._size
         message = Image(
             height=height, width=width, encoding="rgb8", is_bigendian=0, step=3 * width, data=convert.to_uint8(picture)
         )
-        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.stamp = self._stamp()
         message.header.frame_id = f"{camera}_color_optical_frame"
         self._images[camera].publish(message)
 

@@ -31,7 +31,7 @@ BACKOFF_S = (0.5, 2.0, 5.0, 10.0)
 FORGIVEN_AFTER_S = 300.0
 LINE_S = 10.0
 REFRESH_S = 0.5
-STOP_ACTOR_S, STOP_LEARNER_S, STOP_DASHBOARD_S = 15.0, 90.0, 5.0
+STOP_ACTOR_S, STOP_LEARNER_S, STOP_DASHBOARD_S, STOP_SAFETY_S = 15.0, 90.0, 5.0, 5.0
 SUPERVISOR_FILE = "supervisor.json"
 START_MARK = "--- "
 """Begins the line that a log gets at every start of its process."""
@@ -171,9 +171,9 @@ class Supervisor:
         alive = [child for child in self.children if child.running]
         if alive and stop_requested:
             self.say("stopping: the actor sends its last steps, the learner writes a checkpoint (Ctrl-C again to kill them)")
-        patience = {"actor": STOP_ACTOR_S, "learner": STOP_LEARNER_S, "dashboard": STOP_DASHBOARD_S}
+        patience = {"actor": STOP_ACTOR_S, "learner": STOP_LEARNER_S, "dashboard": STOP_DASHBOARD_S, "safety": STOP_SAFETY_S}
         try:
-            for name in ("actor", "learner", "dashboard"):
+            for name in ("actor", "learner", "dashboard", "safety"):
                 for child in alive:
                     if child.name == name and not child.stop(patience[name]):
                         self.say(
@@ -239,6 +239,8 @@ def children_of(config: RunConfig) -> list[Child]:
         Child("learner", "etude_nodes.learner_node", {}),
         Child("actor", "etude_nodes.actor_node", {**small, "JAX_PLATFORMS": "cpu"}),
     ]
+    if config.robot.kind == "franka":
+        children.insert(0, Child("safety", "etude_nodes.safety_node", small))
     if config.dashboard.enabled:
         children.append(Child("dashboard", "etude_nodes.dashboard_node", small, needed=False))
     return children

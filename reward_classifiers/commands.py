@@ -52,7 +52,7 @@ def train_command(argv: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps({"out": str(out), **report}))
         return 0
-    print(f"classifier cnn:{report['digest'][:8]} of {config.task.name} in {out} ({report['seconds']:.0f} s)")
+    print(f"classifier {report['backend']}:{report['digest'][:8]} of {config.task.name} in {out} ({report['seconds']:.0f} s)")
     print(f"from {report['demonstration_segments']} demonstrations and {report['play_segments']} segments of labelled play")
     if play is None:
         print(f"no labelled play in {play_path}: expect false positives in states that demonstrations never show")
@@ -138,7 +138,7 @@ def _config(task: str, recipe: str, max_false_positive_rate: float | None) -> Ru
 
 def _open(path: Path, remedy: str) -> EpisodeStore:
     from etude.episodes.store import EpisodeStore
-    from reward_classifiers.judge import ClassifierError
+    from reward_classifiers.files import ClassifierError
 
     if not path.is_dir():
         raise ClassifierError(f"there is no episode store {path}. Make one: {remedy}")

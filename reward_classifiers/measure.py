@@ -15,7 +15,8 @@ import numpy as np
 from etude.specs import IMAGE_PREFIX, PHASES
 from etude.step import UNKNOWN
 from reward_classifiers.calibration import Confusion, first_success
-from reward_classifiers.judge import ClassifierError, ImageJudge
+from reward_classifiers.files import ClassifierError
+from reward_classifiers.judge import ImageJudge
 
 if TYPE_CHECKING:
     from etude.episodes.store import EpisodeStore
@@ -65,8 +66,8 @@ def measure(judge: ImageJudge, store: EpisodeStore, consecutive_frames: int, kee
         if info.phase not in PHASES:
             continue
         segment = store.read(info)
-        images = {name: segment.observation[IMAGE_PREFIX + name] for name in judge.architecture.cameras}
-        probability = judge.probabilities(images, segment.observation["state"])[:, PHASES.index(info.phase)]
+        images = {name: segment.observation[IMAGE_PREFIX + name] for name in judge.backend.cameras}
+        probability = judge.segment_probabilities(segment.observation, info.phase)
         by_person = np.array([name == "human" for name in segment.judged_by])
         truth = np.where(segment.success_truth != UNKNOWN, segment.success_truth, np.where(by_person, segment.success, UNKNOWN))
         known = truth != UNKNOWN

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from etude.config.classifier import ClassifierConfig
 from etude.config.model import Model
 from etude.specs import PHASES
 
@@ -142,6 +143,7 @@ class RewardConfig(Model):
     success_is_terminal: bool = True
     consecutive_frames: int = Field(2, ge=1, description="k consecutive frames above the threshold make a success (hysteresis).")
     max_false_positive_rate: float = Field(0.01, gt=0, lt=1)
+    classifier: ClassifierConfig = Field(ClassifierConfig(), description="Of kind classifier.")
 
 
 class ResetConfig(Model):

@@ -10,7 +10,7 @@ from etude.config import DirectionConfig, RecipeConfig, RobotConfig, RunConfig, 
 from etude.episodes.store import EpisodeStore
 from etude.specs import ActionSpec, Observation, ObservationSpec
 from etude.step import UNKNOWN, Source, Step
-from reward_classifiers.train import TrainingSettings
+from reward_classifiers.cnn_training import TrainingSettings
 
 SIZE = 16
 OBSERVATION = ObservationSpec(("x_m", "velocity_x_m_s"), {"top": (SIZE, SIZE)})

@@ -17,11 +17,11 @@ from etude.config import RunConfig
 from etude.episodes.store import EpisodeStore
 from etude.specs import ObservationSpec
 from reward_classifiers import ClassifierError, load_judge, train_classifier
+from reward_classifiers.cnn_training import balanced_loss, near_the_other_label
+from reward_classifiers.files import DESCRIPTION_FILE, WEIGHTS_FILE
 from reward_classifiers.frames import IGNORE, FrameSet
-from reward_classifiers.judge import DESCRIPTION_FILE, WEIGHTS_FILE
 from reward_classifiers.measure import draw_mistakes, measure
 from reward_classifiers.network import Architecture, augment, initialise, logits
-from reward_classifiers.train import balanced_loss, near_the_other_label
 
 
 def test_it_learns_both_goals_and_tells_them_apart(dot_classifier: tuple[Path, dict]) -> None:
@@ -122,7 +122,7 @@ def test_a_changed_threshold_is_noticed(dot_classifier: tuple[Path, dict], tmp_p
     folder = broken(dot_classifier[0], tmp_path)
     path = folder / DESCRIPTION_FILE
     description = json.loads(path.read_text())
-    description["thresholds"]["forward"] = 0.01
+    description["calibration"]["thresholds"]["forward"] = 0.01
     path.write_text(json.dumps(description))
     with pytest.raises(ClassifierError, match="changed after training"):
         load_judge(folder)
@@ -203,7 +203,7 @@ def test_the_worst_mistakes_are_drawn(dot_classifier: tuple[Path, dict], tmp_pat
     writer = Writer(tmp_path / "store")
     writer.segment("forward", [0.1, 0.5, 0.95, 0.95], terminal=True)
     store = writer.done()
-    judge._thresholds["forward"] = 1.1  # type: ignore[attr-defined]
+    judge.calibration.thresholds["forward"] = 1.1
     result = measure(judge, store, 1)
     assert [mistake.truth for mistake in result.mistakes] == [1, 1]
     draw_mistakes(result.mistakes, tmp_path / "pictures" / "worst.png")

@@ -14,8 +14,10 @@ import optax
 
 from etude.specs import PHASES, ObservationSpec
 from reward_classifiers.cnn import in_batches
+from reward_classifiers.files import Tensors
 from reward_classifiers.frames import FrameRules, FrameSet
 from reward_classifiers.network import Architecture, Params, augment, initialise, logits, to_unit
+from reward_classifiers.sampling import class_pools, draw
 from reward_classifiers.trained import Progress, Trained
 
 
@@ -50,7 +52,7 @@ def train_cnn(
 ) -> Trained:
     """One network per fold, trained on the others and scored on it. The same arguments give the same networks."""
     architecture = Architecture(spec.cameras, spec.state_names)
-    tensors = {}
+    tensors: Tensors = {}
     held_out = np.zeros((1, len(frames), len(PHASES)), np.float32)
     for number in range(settings.members):
         train, test = fold != number, fold == number
@@ -77,16 +79,10 @@ def fit(
     params = initialise(architecture, start)
     optimiser = _optimiser(settings.learning_rate, settings.weight_decay, settings.updates)
     state = optimiser.init(params)
-    pools = [np.flatnonzero(train.labels[:, column] == value) for column in range(len(PHASES)) for value in (1, 0)]
-    near = near_the_other_label(train, settings.near_frames)
-    chances = []
-    for number, pool in enumerate(pools):
-        weight = np.where(near[pool, number // 2], settings.near_weight, 1.0)
-        chances.append(weight / weight.sum())
-    share = max(1, settings.batch_size // len(pools))
+    pools = class_pools(train, settings.near_frames, settings.near_weight)
     best, best_loss, waited = jax.tree.map(jnp.copy, params), np.inf, 0
     for done in range(1, settings.updates + 1):
-        rows = np.concatenate([rng.choice(pool, share, p=chance) for pool, chance in zip(pools, chances, strict=True)])
+        rows = draw(pools, settings.batch_size, rng)
         key, use = jax.random.split(key)
         images = {name: array[rows, -1] for name, array in train.images.items()}
         params, state = _update(params, state, images, train.motion[rows], train.labels[rows], use, settings)
@@ -100,19 +96,6 @@ def fit(
                 if waited >= settings.patience:
                     break
     return best
-
-
-def near_the_other_label(frames: FrameSet, reach: int) -> np.ndarray:
-    """bool ``(N, 2)``: within `reach` rows there is a frame of the same segment with the opposite label of that direction."""
-    near = np.zeros(frames.labels.shape, bool)
-    for step in range(1, min(reach, len(frames) - 1) + 1):
-        together = (frames.group[step:] == frames.group[:-step])[:, None]
-        opposite = together & (
-            frames.labels[step:] + frames.labels[:-step] == 1
-        )  # 0 and 1; IGNORE is -1 and adds up to 1 with nothing
-        near[step:] |= opposite
-        near[:-step] |= opposite
-    return near
 
 
 def _optimiser(learning_rate: float, weight_decay: float, updates: int) -> optax.GradientTransformation:

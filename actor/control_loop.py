@@ -92,7 +92,9 @@ class ControlLoop:
         self._on_label = on_label
         self._rng = np.random.default_rng([seed, first_segment])
         self._scorer = Scorer(
-            judge if config.recipe.reward.kind == "classifier" else None, config.recipe.reward.consecutive_frames
+            judge if config.recipe.reward.kind == "classifier" else None,
+            config.recipe.reward.consecutive_frames,
+            config.recipe.reward.vote_window,
         )
         self._recorder = SegmentRecorder(robot.action_spec, config.task.name, config.task.instructions, emit, first_segment)
         self._max_steps = max_steps(config)
@@ -296,7 +298,8 @@ class ControlLoop:
             self._progress.finished(segment, phase, verdict.success, verdict.truth)
             self._apply(practice.SegmentEnded(verdict.success))
             self._wander.plan()
-            event = self._desk.after_attempt(Attempt(segment, phase, verdict.success, verdict.probability), lost)
+            doubt = self._scorer.doubt(reading, phase)
+            event = self._desk.after_attempt(Attempt(segment, phase, verdict.success, verdict.probability, doubt), lost)
             if event is not None:
                 self._apply(event)
 

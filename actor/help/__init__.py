@@ -30,12 +30,13 @@ class Ask(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """How an attempt ended. `probability` is the judge's at its last observation."""
+    """How an attempt ended. `probability` is the judge's at its last observation, `disagreement` the spread of its members."""
 
     segment: int
     phase: str
     success: bool
     probability: float
+    disagreement: float = 0.0
 
 
 class HelpRule(Protocol):
@@ -74,4 +75,4 @@ def make_help_rule(config: HelpConfig) -> HelpRule:
         case "paint":
             return Paint(config.seed_steps, config.steps_before_asking, config.horizon_steps)
         case "classifier_doubt":
-            return ClassifierDoubt(config.doubt_band, config.doubtful_attempts)
+            return ClassifierDoubt(config.doubt_band, config.doubt_disagreement, config.doubtful_attempts)

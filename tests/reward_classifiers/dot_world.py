@@ -29,8 +29,8 @@ def dot(x: float) -> Observation:
 class Writer:
     """Appends whole segments of dot positions to a store."""
 
-    def __init__(self, path: Path) -> None:
-        self.store = EpisodeStore.create(path, OBSERVATION, ACTION)
+    def __init__(self, path: Path, metadata: dict[str, str] | None = None) -> None:
+        self.store = EpisodeStore.create(path, OBSERVATION, ACTION, metadata)
         self._sequence = 0
         self._segment = 0
 

@@ -12,10 +12,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from etude.config import ClassifierConfig
+from etude.robot import Judge
 from etude.specs import IMAGE_PREFIX, PHASES, Observation, ObservationSpec
 from reward_classifiers.calibration import Calibration, combine, disagreement
 from reward_classifiers.files import ClassifierError, Tensors, broken, read_classifier
 from reward_classifiers.frames import windows
+from reward_classifiers.worker import NO_ANSWER, DeadlineJudge
 
 Images = dict[str, np.ndarray]
 """Camera -> uint8 ``(B, F, h, w, 3)``: the last F frames up to the judged one, oldest first."""
@@ -68,6 +71,8 @@ class ImageJudge:
 
     def doubt(self, observation: Observation, phase: str) -> float:
         """How far the members disagree about `observation`: standard deviation of their probabilities, 0 to 0.5."""
+        if self.backend.members == 1:
+            return 0.0
         return float(disagreement(self._look(observation, phase), self.calibration, phase)[0])
 
     def threshold(self, phase: str) -> float:
@@ -134,6 +139,14 @@ def load_judge(folder: Path) -> ImageJudge:
     return ImageJudge(backend, calibration, description["digest"], description["report"])
 
 
+def load_live_judge(folder: Path, config: ClassifierConfig) -> Judge:
+    """As `load_judge`, for the control loop: with a deadline the judge has a thread of its own."""
+    judge = load_judge(folder)
+    if config.deadline_s is None:
+        return judge
+    return DeadlineJudge(judge, config.deadline_s, NO_ANSWER if config.missed == "no_vote" else 0.0)
+
+
 def _load_backend(folder: Path, kind: str, architecture: dict[str, Any], tensors: Tensors) -> Backend:
     try:
         match kind:
@@ -141,6 +154,18 @@ def _load_backend(folder: Path, kind: str, architecture: dict[str, Any], tensors
                 from reward_classifiers.cnn import CnnBackend
 
                 return CnnBackend.load(folder, architecture, tensors)
+            case "probe":
+                from reward_classifiers.probe import ProbeBackend
+
+                return ProbeBackend.load(folder, architecture, tensors)
+            case "vlm":
+                from reward_classifiers.vlm import VlmBackend
+
+                return VlmBackend.load(folder, architecture, tensors)
+            case "zero_shot":
+                from reward_classifiers.zero_shot import ZeroShotBackend
+
+                return ZeroShotBackend.load(folder, architecture, tensors)
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, ClassifierError):
             raise

@@ -7,6 +7,7 @@ never saw.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,10 @@ from reward_classifiers.calibration import (
 from reward_classifiers.cnn_training import TrainingSettings, train_cnn
 from reward_classifiers.files import ClassifierError, save_classifier
 from reward_classifiers.frames import IGNORE, FrameRules, FrameSet, folds, frames_of, join
+from reward_classifiers.probe import train_probe
 from reward_classifiers.trained import Progress, Trained
+from reward_classifiers.vlm import ROBOFUME_RULES, make_vlm
+from reward_classifiers.zero_shot import make_zero_shot
 
 if TYPE_CHECKING:
     from etude.episodes.store import EpisodeStore
@@ -37,7 +41,7 @@ def train_classifier(
     out: Path,
     seed: int,
     progress: Progress | None = None,
-    play: EpisodeStore | None = None,
+    play: EpisodeStore | Sequence[EpisodeStore] | None = None,
     settings: TrainingSettings | None = None,
 ) -> dict[str, Any]:
     """Train on demonstrations `store` and, if given, on frames of `play` that a person labelled; write the classifier into `out`.
@@ -52,9 +56,19 @@ def train_classifier(
     started = time.monotonic()
     chosen, wanted = config.recipe.reward.classifier, config.recipe.reward.max_false_positive_rate
     history = chosen.frames if chosen.backend == "probe" else 1
-    frames, used = gather(store, play, config.task.name, settings.rules, history)
+    rules = ROBOFUME_RULES if chosen.backend == "vlm" else settings.rules
+    frames, used = gather(store, play, config.task.name, rules, history)
     fold = checked_folds(frames, settings.members, np.random.default_rng(seed))
-    trained = train_cnn(frames, store.observation_spec, fold, settings, seed, progress)
+    spec = store.observation_spec
+    match chosen.backend:
+        case "cnn":
+            trained = train_cnn(frames, spec, fold, settings, seed, progress)
+        case "probe":
+            trained = train_probe(frames, spec, fold, chosen, seed, progress)
+        case "zero_shot":
+            trained = make_zero_shot(frames, spec, config.task, chosen)
+        case "vlm":
+            trained, frames = make_vlm(frames, spec, config.task, chosen, out, seed, progress)
     calibration = _calibrate(trained, frames, wanted)
     report: dict[str, Any] = {"task": config.task.name, "backend": trained.backend, "frames": len(frames), **used}
     report["phases"] = held_out_report(trained.held_out, frames, calibration, np.random.default_rng(seed))
@@ -100,7 +114,7 @@ def held_out_report(
 
 
 def gather(
-    store: EpisodeStore, play: EpisodeStore | None, task: str, rules: FrameRules, history: int = 1
+    store: EpisodeStore, play: EpisodeStore | Sequence[EpisodeStore] | None, task: str, rules: FrameRules, history: int = 1
 ) -> tuple[FrameSet, dict[str, int]]:
     """All labelled frames of `task`, each with those before it, and how many segments they came from."""
     spec: ObservationSpec = store.observation_spec
@@ -114,18 +128,19 @@ def gather(
             raise ClassifierError(
                 f"camera {name!r} has {width}x{height} pixels: a classifier needs multiples of 8 (task.image_size_px)"
             )
-    if play is not None and play.observation_spec != spec:
-        raise ClassifierError(
-            f"the demonstrations have {spec} but the play frames have {play.observation_spec}: record both with the same robot"
-        )
+    played = [] if play is None else list(play) if isinstance(play, Sequence) else [play]
+    for one in played:
+        if one.observation_spec != spec:
+            raise ClassifierError(
+                f"the demonstrations have {spec} but the play frames in {one.path} have {one.observation_spec}: record both with "
+                "the same robot"
+            )
     sets, used = [], {"demonstration_segments": 0, "play_segments": 0}
     first_group = 0
-    for key, source in (("demonstration_segments", store), ("play_segments", play)):
-        if source is None:
-            continue
+    for key, source in (("demonstration_segments", store), *(("play_segments", one) for one in played)):
         infos = [info for info in source.segments() if info.task == task and info.phase in PHASES]
         sets.append(frames_of(((info.phase, source.read(info)) for info in infos), spec, rules, first_group, history))
-        used[key] = len(infos)
+        used[key] += len(infos)
         first_group += len(infos)
     frames = join(sets)
     for phase in PHASES:

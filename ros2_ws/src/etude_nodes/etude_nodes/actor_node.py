@@ -295,9 +295,9 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
         _prefer_this_process()
     judge = None
     if config.recipe.reward.kind == "classifier":
-        from reward_classifiers.judge import load_judge
+        from reward_classifiers.judge import load_live_judge
 
-        judge = load_judge(folder.classifier)
+        judge = load_live_judge(folder.classifier, config.recipe.reward.classifier)
     robot = make_robot(config, config.seed)
     evaluation_robot = (
         make_robot(config, config.seed + 1) if config.evaluation.episodes or config.evaluation.interval_episodes else None

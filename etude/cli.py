@@ -61,6 +61,9 @@ COMMANDS: dict[str, Command] = {
     "classifier test": Command(
         "reward_classifiers.commands:test_command", "Measure a success classifier on stored episodes.", True
     ),
+    "classifier watch": Command(
+        "etude_nodes.watch:watch_command", "Print what a classifier says while a robot acts.", True, True
+    ),
     "classifier label": Command(
         "reward_classifiers.label_commands:label_command", "Label the frames that a success classifier should learn from.", True
     ),

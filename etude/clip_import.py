@@ -1,4 +1,4 @@
-"""How `open_clip` is imported beside any torch, CPU builds included. It comes with the extra ``vision``."""
+"""How `open_clip` is imported beside any torch, CPU builds included. It comes with the extras ``vision`` and ``rewards``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ _schemas: list[Any] = []  # torch forgets the operators with the object that dec
 
 
 def import_open_clip() -> ModuleType:
-    """The module. Raises ImportError (not installed) or RuntimeError (torch and torchvision do not fit).
+    """The module. Raises ImportError (not installed) or RuntimeError (torch and torchvision do not fit)."""
+    mend_torchvision()
+    return importlib.import_module("open_clip")
 
-    torchvision's wheel expects CUDA; beside a CPU build of torch its import misses two operators that image models never call,
-    so they are declared and the import is tried again.
+
+def mend_torchvision() -> None:
+    """Make ``import torchvision`` work beside a CPU build of torch; whoever imports it, open_clip or transformers, comes after.
+
+    torchvision's wheel expects CUDA; without it the import misses two operators that image models never call, so they are
+    declared and the import is tried again. Raises ImportError or RuntimeError.
     """
     import torch
 
@@ -29,4 +35,4 @@ def import_open_clip() -> ModuleType:
         for operator in ("nms", "qnms"):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _schemas.append(library)
-    return importlib.import_module("open_clip")
+        importlib.import_module("torchvision")

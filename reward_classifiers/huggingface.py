@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from etude.clip_import import mend_torchvision
 from reward_classifiers.files import ClassifierError
 
 WORDS = {"yes": ("Yes", "yes", " Yes", " yes", "YES"), "no": ("No", "no", " No", " no", "NO")}
@@ -19,8 +20,10 @@ class HuggingFace:
         """Load a model by name or folder, with LoRA weights where `adapter` has them. Raises ClassifierError."""
         try:
             import torch
+
+            mend_torchvision()
             import transformers
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:
             raise ClassifierError(
                 f"classifier.model {name!r} needs torch and transformers ({error}): .venv/bin/pip install -e '.[rewards]', or "
                 "ask a server (classifier.endpoint)"

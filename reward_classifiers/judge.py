@@ -87,7 +87,8 @@ class ImageJudge:
         """As `segment_probabilities`, before calibration and of every member: float32 ``(K, T)``."""
         rows = windows(len(observation["state"]), self.backend.frames)
         images = {name: observation[IMAGE_PREFIX + name][rows] for name in self.backend.cameras}
-        return self.backend.member_logits(images, self._state(observation["state"]), phase)
+        state = observation["state"] if self.backend.state_names else np.zeros((len(rows), 0), np.float32)
+        return self.backend.member_logits(images, state, phase)
 
     def check(self, spec: ObservationSpec) -> None:
         """Raise ClassifierError unless a robot with `spec` has the cameras and velocities that this classifier was trained on."""
@@ -111,13 +112,11 @@ class ImageJudge:
             self._recent.append({key: array.copy() for key, array in shown.items()})
         frames = [self._recent[0]] * (self.backend.frames - len(self._recent)) + list(self._recent)
         images = {name: np.stack([frame[IMAGE_PREFIX + name] for frame in frames])[None] for name in self.backend.cameras}
-        return self.backend.member_logits(images, self._state(observation["state"][None]), phase)
+        state = shown["state"][None] if self.backend.state_names else np.zeros((1, 0), np.float32)
+        return self.backend.member_logits(images, state, phase)
 
     def _combined(self, logits: np.ndarray, phase: str) -> np.ndarray:
         return combine(logits, self.calibration.temperature[phase], self.calibration.weights[phase])
-
-    def _state(self, state: np.ndarray) -> np.ndarray:
-        return state if self.backend.state_names else state[:, :0]
 
     def _array(self, observation: Observation, key: str, expected: tuple[int, ...]) -> np.ndarray:
         array = observation.get(key)

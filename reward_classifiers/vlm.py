@@ -43,7 +43,7 @@ class VlmBackend:
     kind = "vlm"
     frames = 1
     members = 1
-    state_names = ()
+    state_names: tuple[str, ...] = ()
 
     def __init__(self, answerer: Answerer, cameras: dict[str, tuple[int, int]], questions: dict[str, str], batch: int) -> None:
         self.cameras = cameras

@@ -27,7 +27,7 @@ class ZeroShotBackend:
     kind = "zero_shot"
     frames = 1
     members = 1
-    state_names = ()
+    state_names: tuple[str, ...] = ()
 
     def __init__(self, cache: EmbeddingCache, cameras: dict[str, tuple[int, int]], texts: np.ndarray, scale: float) -> None:
         self.cameras = cameras

@@ -100,6 +100,10 @@ proof-autonomy: build ## Slow proof (hours): EARL's tabletop without resets, our
 proof-go1: build ## Slow proof (hours): a Go1 in MuJoCo goes on living after something breaks.
 	@exec .venv/bin/python tools/prove_go1.py $(or $(ARGS),lives)
 
+.PHONY: proof-rewards
+proof-rewards: build ## Slow proof: success classifiers on varied scenes, with intervals, and after a shift of the scene.
+	@exec .venv/bin/python tools/prove_rewards.py $(ARGS)
+
 .PHONY: screenshots
 screenshots: build $(DEV_STAMP) ## Take the pictures in docs/images of a short run (needs chromium).
 	@exec .venv/bin/python tools/screenshot.py $(ARGS)

@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,11 +33,11 @@ from actor.segments import SegmentRecorder
 from actor.snapshot import Answer, make_status
 from actor.takeover import Takeover
 from actor.teleop.command import STOP_BUTTON, TeleopCommand
-from actor.viewfinder import Viewfinder
+from actor.viewfinder import Viewfinder, pictures_in
 from actor.wander import Wander
 from etude.config import RunConfig
 from etude.robot import Judge, Reading, Robot
-from etude.specs import IMAGE_PREFIX, PHASES
+from etude.specs import PHASES
 from etude.status import HelpRequest, Mode, PracticeStatus, StuckLabels
 from etude.step import Source, Step
 
@@ -90,7 +91,8 @@ class ControlLoop:
         self._rng = np.random.default_rng([seed, first_segment])
         self._learned = config.recipe.learned_rewards
         reward = config.recipe.reward
-        self._scorer = Scorer(judge if reward.kind == "classifier" else None, reward.consecutive_frames, self._learned)
+        judge = judge if reward.kind == "classifier" else None
+        self._scorer = Scorer(judge, reward.consecutive_frames, reward.vote_window, self._learned)
         self._recorder = SegmentRecorder(robot.action_spec, config.task.name, config.task.instructions, emit, first_segment)
         self._max_steps = max_steps(config)
         self._announced: tuple[int, str] | None = None
@@ -101,8 +103,7 @@ class ControlLoop:
         self._pacer, self._meter, self._viewfinder = Pacer(config.robot.control_rate_hz), RateMeter(), Viewfinder()
         self._takeover, self._standing = Takeover(robot.action_spec, 1.0 / config.robot.control_rate_hz), False
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        practised_s = self._progress.practice_time_s
-        self._evaluations = Evaluations(config, evaluation_robot, policy, seed, on_evaluation, practised_s)
+        self._evaluations = Evaluations(config, evaluation_robot, policy, seed, on_evaluation, self._progress.practice_time_s)
         self._executed: np.ndarray | None = None
         self._human_acted = False
         self._probability = float("nan")
@@ -318,10 +319,9 @@ class ControlLoop:
                 self._progress.finished(segment, phase, verdict.label, verdict.truth)
             self._apply(practice.SegmentEnded(verdict.success))
             self._wander.plan()
-            attempt = Attempt(segment, phase, verdict.success, verdict.probability, verdict.known)
-            event = self._desk.after_attempt(attempt, lost)
-            if event is not None:
-                self._apply(event)
+            doubt = self._scorer.doubt(reading, phase)
+            attempt = Attempt(segment, phase, verdict.success, verdict.probability, verdict.known, doubt)
+            self._apply(self._desk.after_attempt(attempt, lost))
 
     def _act(self, reading: Reading, human: bool) -> None:
         asked = human or self._recorder.index == 0  # else the control step has prepared it already
@@ -339,9 +339,7 @@ class ControlLoop:
         self._progress.env_steps += 1
         if human:
             return
-        ask = self._desk.after_step(self._progress.env_steps, self._policy.irreversible, self._state.phase)
-        if ask is not None:
-            self._apply(ask)
+        self._apply(self._desk.after_step(self._progress.env_steps, self._policy.irreversible, self._state.phase))
 
     def _execute(self, proposed: np.ndarray, reading: Reading) -> np.ndarray:
         """Send what the safety filter leaves of `proposed`; returns it."""
@@ -406,9 +404,7 @@ class ControlLoop:
 
     def _read(self) -> Reading:
         reading = self._robot.read()
-        self._images = {
-            key.removeprefix(IMAGE_PREFIX): array for key, array in reading.observation.items() if key.startswith(IMAGE_PREFIX)
-        }
+        self._images = pictures_in(reading.observation)
         return reading
 
     # --- commands, help, evaluation ---------------------------------------------------------------------------------
@@ -428,8 +424,10 @@ class ControlLoop:
             if self._config.robot.pace != "realtime":
                 self._pacer.reset()
 
-    def _apply(self, event: practice.Event) -> None:
-        """Advance the practice machine and let the help desk follow it."""
+    def _apply(self, event: practice.Event | None) -> None:
+        """Advance the practice machine and let the help desk follow it; None: nothing happened."""
+        if event is None:
+            return
         before, self._state = self._state, practice.advance(self._state, event)
         if self._state.mode is not before.mode:
             self._snapshot_due_s = 0.0
@@ -469,9 +467,6 @@ class ControlLoop:
         self._hold(())
         self._pacer.reset()
 
-        def say(message: str) -> None:
-            self._message = message
-
         def abandoned() -> bool:
             self._serve_commands()
             self._viewfinder.serve(self._robot, None)
@@ -479,7 +474,7 @@ class ControlLoop:
                 self._snapshot()
             return stop.is_set() or not self._state.evaluating
 
-        self._evaluations.run_next(self._progress, say, abandoned)
+        self._evaluations.run_next(self._progress, partial(setattr, self, "_message"), abandoned)
         self._message = ""
         self._apply(practice.Evaluated())
 

@@ -7,6 +7,7 @@ start of a phase.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -47,15 +48,16 @@ class Verdict:
 class Scorer:
     """Scores the frames of one segment after another.
 
-    With a judge, `consecutive_frames` frames in a row at or above the threshold make a success; the environment's truth needs 1.
+    With a judge, `needed` of the last `window` frames (None: `needed`, so all in a row), the newest among them, at or above the
+    threshold make a success; the environment's truth needs 1. A frame of NaN probability has no vote and no place in the window.
     Phases in `learned` are rewarded by what the learner learns: they need nobody who says when they succeed.
     """
 
-    def __init__(self, judge: Judge | None, consecutive_frames: int = 1, learned: Collection[str] = ()) -> None:
+    def __init__(self, judge: Judge | None, needed: int = 1, window: int | None = None, learned: Collection[str] = ()) -> None:
         self._judge = judge
         self._learned = learned
-        self._needed = consecutive_frames if judge is not None else 1
-        self._streak = 0
+        self._needed = needed if judge is not None else 1
+        self._votes: deque[bool] = deque(maxlen=(window or needed) if judge is not None else 1)
         self._armed = True
 
     @property
@@ -65,7 +67,7 @@ class Scorer:
 
     def start(self, armed: bool = True) -> None:
         """Begin a segment. Unarmed, success needs a frame that does not look like success first (the start itself did)."""
-        self._streak = 0
+        self._votes.clear()
         self._armed = armed
 
     def look(self, reading: Reading, phase: str) -> tuple[bool, float]:
@@ -87,13 +89,16 @@ class Scorer:
     def score(self, reading: Reading, phase: str) -> Verdict:
         """Verdict of the next frame of the segment."""
         met, probability = self.look(reading, phase)
-        if not met:
-            self._armed, self._streak = True, 0
-        elif self._armed:
-            self._streak += 1
+        if not math.isnan(probability):
+            self._armed = self._armed or not met
+            self._votes.append(met and self._armed)
+        success = met and sum(self._votes) >= self._needed
         truth = truth_of(reading, phase)
-        known = self._judge is not None or truth != UNKNOWN
-        return Verdict(met, self._streak >= self._needed, probability, truth, known)
+        return Verdict(met, success, probability, truth, self._judge is not None or truth != UNKNOWN)
+
+    def doubt(self, reading: Reading, phase: str) -> float:
+        """How far the judge's members disagree about this frame, 0 to 0.5; 0 for the environment's truth."""
+        return 0.0 if self._judge is None else float(self._judge.doubt(reading.observation, phase))
 
 
 def truth_of(reading: Reading, phase: str) -> int:

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from etude.robot import Robot
+from etude.specs import IMAGE_PREFIX, Observation
 
 WANTED_FOR_S = 1.0
 SHARE_OF_TIME = 0.2
@@ -22,6 +23,11 @@ SHARE_OF_TIME = 0.2
 SHARE_OF_SLACK = 0.6
 SCALES = (1.0, 0.75, 0.5, 0.375, 0.25)
 """Sizes to fall back to; few, because every size may cost a renderer."""
+
+
+def pictures_in(observation: Observation) -> dict[str, np.ndarray]:
+    """Camera name -> the picture that the policy sees."""
+    return {key.removeprefix(IMAGE_PREFIX): array for key, array in observation.items() if key.startswith(IMAGE_PREFIX)}
 
 
 class FrozenScene(Protocol):

@@ -60,11 +60,21 @@ COMMANDS: dict[str, Command] = {
     "teleop run": Command("etude_nodes.teleop_node:run_command", "Let a device take over a run's robot.", True, True),
     "task graph": Command("actor.commands:task_graph", "Check task files that share a scene, and show what leads to what."),
     "evaluate": Command("actor.commands:evaluate_command", "Run a policy from random starts and count successes.", True),
+    "classifier collect": Command("actor.play_command:collect_command", "Record labelled play for the success classifier.", True),
     "classifier train": Command(
         "reward_classifiers.commands:train_command", "Train a success classifier from demonstrations.", True
     ),
     "classifier test": Command(
         "reward_classifiers.commands:test_command", "Measure a success classifier on stored episodes.", True
+    ),
+    "classifier watch": Command(
+        "etude_nodes.watch:watch_command", "Print what a classifier says while a robot acts.", True, True
+    ),
+    "classifier label": Command(
+        "reward_classifiers.label_commands:label_command", "Label the frames that a success classifier should learn from.", True
+    ),
+    "classifier adapt": Command(
+        "reward_classifiers.label_commands:adapt_command", "Reweight an ensemble by a few labels (HyRe), without training.", True
     ),
     "train offline": Command("learner.commands:train_offline", "Train a recipe on stored data, without a robot.", True),
     "policy export": Command("learner.commands:policy_export", "Write a run's policy as program and weights.", True),

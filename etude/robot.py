@@ -86,7 +86,11 @@ class Judge(Protocol):
     name: str
 
     def probability(self, observation: Observation, phase: str) -> float:
-        """P(the goal of `phase` is reached in `observation`), in [0, 1]."""
+        """P(the goal of `phase` is reached in `observation`), in [0, 1]; NaN: no answer about this one."""
+        ...
+
+    def doubt(self, observation: Observation, phase: str) -> float:
+        """How far its members disagree about `observation`: standard deviation of their probabilities, 0 to 0.5; 0 with one."""
         ...
 
     def threshold(self, phase: str) -> float:

@@ -13,6 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from etude.clip_import import import_open_clip
+
 HASHED = "hashed"
 OPEN_CLIP = "open_clip:"
 _KEY = b"etude-instruction-1"
@@ -90,7 +92,7 @@ def _clip(kind: str, text: str, dim: int) -> np.ndarray:
 def _clip_text_tower(kind: str) -> tuple:
     """Model and tokenizer of ``open_clip:<model>:<weights>``, on the CPU."""
     try:
-        import open_clip
+        open_clip = import_open_clip()
     except (ImportError, RuntimeError) as error:  # torchvision without its torch is a RuntimeError
         raise TextEmbeddingError(
             f"encoder.instruction {kind!r} needs open_clip ({error}): .venv/bin/pip install -e '.[vision]', or use {HASHED!r}"

@@ -4,7 +4,8 @@
 only `etude`; runs without the learner's code.
 """
 
-from reward_classifiers.judge import ClassifierError, ImageJudge, load_judge
+from reward_classifiers.files import ClassifierError
+from reward_classifiers.judge import ImageJudge, load_judge
 from reward_classifiers.train import train_classifier
 
 __all__ = ["ClassifierError", "ImageJudge", "load_judge", "train_classifier"]

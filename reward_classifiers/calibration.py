@@ -1,15 +1,99 @@
-"""From held-out probabilities to a threshold, and how sure one can be of it. Pure numpy, no network in sight."""
+"""From held-out logits to temperature, threshold and decisions, and how sure one can be of them. Pure numpy, no network in sight.
+
+Held-out always means: other *segments* (episodes), never other frames of the same ones.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
+from etude.specs import PHASES
 from etude.status import wilson_interval
 
 LOWEST_THRESHOLD = 0.5
-HIGHEST_THRESHOLD = 0.99
+HIGHEST_THRESHOLD = 0.999
+_TEMPERATURES = np.geomspace(0.1, 20.0, 107)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the logits of a backend's members become a probability and a decision, per direction.
+
+    Attributes:
+        temperature: logits are divided by it (Guo et al. 2017).
+        thresholds: probability at and above which a frame counts as success.
+        weights: of the K members, summing to 1.
+    """
+
+    temperature: dict[str, float]
+    thresholds: dict[str, float]
+    weights: dict[str, tuple[float, ...]]
+
+    @classmethod
+    def uniform(cls, members: int, threshold: float = LOWEST_THRESHOLD) -> Calibration:
+        return cls(
+            dict.fromkeys(PHASES, 1.0), dict.fromkeys(PHASES, threshold), dict.fromkeys(PHASES, (1.0 / members,) * members)
+        )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Calibration:
+        """Inverse of `to_json`. Raises KeyError, TypeError or ValueError on anything else."""
+        return cls(
+            {phase: float(data["temperature"][phase]) for phase in PHASES},
+            {phase: float(data["thresholds"][phase]) for phase in PHASES},
+            {phase: tuple(float(weight) for weight in data["weights"][phase]) for phase in PHASES},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def combine(member_logits: np.ndarray, temperature: float, weights: Sequence[float]) -> np.ndarray:
+    """Logits ``(K, N)`` → float64 ``(N,)``: the weighted mean of the members' probabilities at that temperature."""
+    return np.asarray(weights) @ sigmoid(np.asarray(member_logits, np.float64) / temperature)
+
+
+def disagreement(member_logits: np.ndarray, calibration: Calibration, phase: str) -> np.ndarray:
+    """Logits ``(K, N)`` → float64 ``(N,)``: weighted standard deviation of the members' probabilities, 0 to 0.5."""
+    weights = np.asarray(calibration.weights[phase])
+    probability = sigmoid(np.asarray(member_logits, np.float64) / calibration.temperature[phase])
+    return np.sqrt(np.maximum(weights @ np.square(probability) - np.square(weights @ probability), 0.0))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
+
+
+def negative_log_likelihood(probability: np.ndarray, label: np.ndarray) -> float:
+    """Mean over ``(N,)``; probabilities are kept 1e-7 away from 0 and 1."""
+    p = np.clip(probability, 1e-7, 1.0 - 1e-7)
+    return float(-np.mean(np.where(label == 1, np.log(p), np.log1p(-p))))
+
+
+def fit_temperature(member_logits: np.ndarray, label: np.ndarray, weights: Sequence[float]) -> float:
+    """The temperature in [0.1, 20] under which held-out labels ``(N,)`` are likeliest; 1 without labels of both kinds."""
+    if len(np.unique(label)) < 2:
+        return 1.0
+    losses = [negative_log_likelihood(combine(member_logits, t, weights), label) for t in _TEMPERATURES]
+    return float(_TEMPERATURES[int(np.argmin(losses))])
+
+
+def calibrate(
+    member_logits: np.ndarray, labels: np.ndarray, weights: Mapping[str, Sequence[float]], max_false_positive_rate: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """(temperature, thresholds) per direction from held-out logits ``(K, N, 2)`` and labels ``(N, 2)``; below 0: unknown."""
+    temperature, thresholds = {}, {}
+    for column, phase in enumerate(PHASES):
+        known = labels[:, column] >= 0
+        logits, label = member_logits[:, known, column], labels[known, column]
+        temperature[phase] = fit_temperature(logits, label, weights[phase])
+        probability = combine(logits, temperature[phase], weights[phase])
+        thresholds[phase] = choose_threshold(probability, label, max_false_positive_rate)
+    return temperature, thresholds
 
 
 @dataclass(frozen=True)
@@ -68,7 +152,7 @@ class Confusion:
 
 
 def choose_threshold(probability: np.ndarray, label: np.ndarray, max_false_positive_rate: float) -> float:
-    """The lowest threshold in [0.5, 0.99] at which at most the wanted share of held-out negatives is called a success.
+    """The lowest threshold in [0.5, 0.999] at which at most the wanted share of held-out negatives is called a success.
 
     Args:
         probability: float ``(N,)``. label: ``(N,)`` of 0 and 1.
@@ -84,12 +168,42 @@ def choose_threshold(probability: np.ndarray, label: np.ndarray, max_false_posit
     return float(np.clip(middle, LOWEST_THRESHOLD, HIGHEST_THRESHOLD))
 
 
-def first_success(probability: np.ndarray, threshold: float, consecutive_frames: int) -> int | None:
-    """Index of the frame at which `consecutive_frames` in a row have reached the threshold, as the control loop decides;
-    None if never."""
-    run = 0
+def interval_by_segment(
+    wrong: np.ndarray, group: np.ndarray, rng: np.random.Generator, resamples: int = 1000
+) -> tuple[float, float]:
+    """95% bootstrap interval of the mean of `wrong` ``(N,)`` that draws whole segments (`group`, ``(N,)``).
+
+    Frames of one segment fail together, so an interval that counts frames as independent is too narrow. (NaN, NaN) without any.
+    """
+    if not len(wrong):
+        return float("nan"), float("nan")
+    _, inverse = np.unique(group, return_inverse=True)
+    frames = np.bincount(inverse).astype(float)
+    errors = np.bincount(inverse, weights=np.asarray(wrong, float))
+    drawn = rng.integers(0, len(frames), (resamples, len(frames)))
+    low, high = np.quantile(errors[drawn].sum(axis=1) / frames[drawn].sum(axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def expected_calibration_error(probability: np.ndarray, label: np.ndarray, bins: int = 10) -> float:
+    """Mean of |confidence − accuracy| over bins of equal width, weighted by their size (Guo et al. 2017, eq. 3)."""
+    return float(sum(count * abs(said - was) for said, was, count in reliability(probability, label, bins)) / max(1, len(label)))
+
+
+def reliability(probability: np.ndarray, label: np.ndarray, bins: int = 10) -> list[tuple[float, float, int]]:
+    """Per bin that is not empty: (mean probability, share of successes, frames)."""
+    number = np.minimum((np.asarray(probability) * bins).astype(int), bins - 1)
+    rows = [number == b for b in range(bins)]
+    return [(float(probability[r].mean()), float((label[r] == 1).mean()), int(r.sum())) for r in rows if r.any()]
+
+
+def first_success(probability: np.ndarray, threshold: float, needed: int, window: int | None = None) -> int | None:
+    """Index of the frame at which `needed` of the last `window` frames (None: `needed`, so all in a row) have reached the
+    threshold, as the control loop decides; None if never. NaN is no vote and takes no place in the window."""
+    votes: list[bool] = []
     for index, value in enumerate(probability):
-        run = run + 1 if value >= threshold else 0
-        if run >= consecutive_frames:
-            return index
+        if not np.isnan(value):
+            votes = [*votes, bool(value >= threshold)][-(window or needed) :]
+            if votes[-1] and sum(votes) >= needed:
+                return index
     return None

@@ -44,7 +44,7 @@ class FrameSet:
     """Labelled frames.
 
     Attributes:
-        images: camera -> uint8 ``(N, h, w, 3)``.
+        images: camera -> uint8 ``(N, F, h, w, 3)``: the frame and those before it in its segment, oldest first.
         motion: float32 ``(N, m)``, the velocities among the proprioception, see `motion_indices`.
         labels: int8 ``(N, 2)``, columns as `etude.specs.PHASES`: 1, 0 or IGNORE.
         group: int32 ``(N,)``, number of the segment that the frame came from; splits keep a group together.
@@ -68,6 +68,12 @@ class FrameSet:
         """(positives, negatives) of a direction."""
         column = self.labels[:, PHASES.index(phase)]
         return int((column == 1).sum()), int((column == 0).sum())
+
+
+def windows(length: int, history: int) -> np.ndarray:
+    """int ``(length, history)``: rows of the last `history` frames at each time, oldest first; the first row stands in for those
+    before it."""
+    return np.maximum(np.arange(length)[:, None] + np.arange(1 - history, 1)[None], 0)
 
 
 def motion_indices(state_names: Sequence[str]) -> list[int]:
@@ -103,9 +109,10 @@ def label_segment(segment: Segment, phase: str, rules: FrameRules) -> np.ndarray
 
 
 def frames_of(
-    segments: Iterable[tuple[str, Segment]], spec: ObservationSpec, rules: FrameRules, first_group: int = 0
+    segments: Iterable[tuple[str, Segment]], spec: ObservationSpec, rules: FrameRules, first_group: int = 0, history: int = 1
 ) -> FrameSet:
-    """Labelled frames of ``(phase, segment)`` pairs; frames that teach nothing in either direction are left out."""
+    """Labelled frames of ``(phase, segment)`` pairs, each with those before it, `history` in all; frames that teach nothing in
+    either direction are left out."""
     images: dict[str, list[np.ndarray]] = {name: [] for name in spec.cameras}
     velocities = motion_indices(spec.state_names)
     motions: list[np.ndarray] = []
@@ -116,7 +123,7 @@ def frames_of(
         label = label_segment(segment, phase, rules)
         keep = (label != IGNORE).any(axis=1)
         for name in spec.cameras:
-            images[name].append(segment.observation[IMAGE_PREFIX + name][keep])
+            images[name].append(segment.observation[IMAGE_PREFIX + name][windows(len(keep), history)[keep]])
         motions.append(segment.observation["state"][keep][:, velocities])
         labels.append(label[keep])
         groups.append(np.full(int(keep.sum()), number, np.int32))
@@ -124,13 +131,13 @@ def frames_of(
         truth[:, PHASES.index(phase)] = segment.success_truth
         truths.append(truth[keep])
     if not labels:
-        return empty_frames(spec)
+        return empty_frames(spec, history)
     stacked = {name: np.concatenate(parts) for name, parts in images.items()}
     return FrameSet(stacked, np.concatenate(motions), np.concatenate(labels), np.concatenate(groups), np.concatenate(truths))
 
 
-def empty_frames(spec: ObservationSpec) -> FrameSet:
-    images = {name: np.zeros((0, height, width, 3), np.uint8) for name, (height, width) in spec.cameras.items()}
+def empty_frames(spec: ObservationSpec, history: int = 1) -> FrameSet:
+    images = {name: np.zeros((0, history, height, width, 3), np.uint8) for name, (height, width) in spec.cameras.items()}
     none = np.zeros((0, len(PHASES)), np.int8)
     return FrameSet(images, np.zeros((0, len(motion_indices(spec.state_names))), np.float32), none, np.zeros(0, np.int32), none)
 

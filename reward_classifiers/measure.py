@@ -15,9 +15,11 @@ import numpy as np
 from etude.specs import IMAGE_PREFIX, PHASES
 from etude.step import UNKNOWN
 from reward_classifiers.calibration import Confusion, first_success
-from reward_classifiers.judge import ClassifierError, ImageJudge
+from reward_classifiers.files import ClassifierError
+from reward_classifiers.judge import ImageJudge
 
 if TYPE_CHECKING:
+    from etude.episodes.segment import Segment
     from etude.episodes.store import EpisodeStore
 
 
@@ -34,12 +36,45 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """Frames with a known truth: probability ``(N,)``, truth ``(N,)`` of 0 and 1, segment ``(N,)``, lighting ``(N,)`` of str."""
+
+    probability: np.ndarray
+    truth: np.ndarray
+    group: np.ndarray
+    lighting: np.ndarray
+
+    def at(self, threshold: float) -> Confusion:
+        return Confusion.of(self.probability >= threshold, self.truth == 1)
+
+    def under(self, lighting: str) -> Scores:
+        rows = self.lighting == lighting
+        return Scores(self.probability[rows], self.truth[rows], self.group[rows], self.lighting[rows])
+
+
+@dataclass(frozen=True)
 class Measurement:
-    """Confusions per direction, and the worst mistakes of both directions, worst first."""
+    """Confusions per direction, the scores behind them, and the worst mistakes of both directions, worst first.
+
+    `decisions` are per direction (declared, right to expect it, lighting) of every segment whose truth is known throughout.
+    """
 
     frames: dict[str, Confusion]
-    outcomes: dict[str, Confusion]
+    scores: dict[str, Scores]
+    decisions: dict[str, list[tuple[bool, bool, str]]]
     mistakes: list[Mistake]
+
+    @property
+    def outcomes(self) -> dict[str, Confusion]:
+        return {phase: _decided(decisions) for phase, decisions in self.decisions.items()}
+
+    def by_lighting(self, phase: str, threshold: float) -> dict[str, tuple[Confusion, Confusion]]:
+        """Lighting -> (frames, decisions); empty where no store says how it was lit."""
+        names = [str(name) for name in np.unique(self.scores[phase].lighting) if name]
+        return {
+            name: (self.scores[phase].under(name).at(threshold), _decided([d for d in self.decisions[phase] if d[2] == name]))
+            for name in names
+        }
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -47,67 +82,88 @@ class Measurement:
         }
 
 
-def measure(judge: ImageJudge, store: EpisodeStore, consecutive_frames: int, keep_mistakes: int = 32) -> Measurement:
-    """Score every step of `store` whose truth (or a person's label) is known.
+def measure(
+    judge: ImageJudge,
+    stores: EpisodeStore | Sequence[EpisodeStore],
+    needed: int,
+    window: int | None = None,
+    keep_mistakes: int = 32,
+) -> Measurement:
+    """Score every step of `stores` whose truth (or a person's label) is known.
 
-    An outcome is what the control loop would have decided: success at the first frame that ends `consecutive_frames` in a
-    row above the threshold, right if the truth says so there; no success is right if the truth never held that long either.
-    Later frames of the segment do not count, because the segment would have ended.
+    An outcome is what the control loop would have decided: success at the first frame at which `needed` of the last `window`
+    frames are above the threshold, right if the truth says so there; no success is right if the truth never held that long
+    either. Later frames of the segment do not count, because the segment would have ended. A store's metadata may name its
+    ``lighting``.
 
     Raises:
         ClassifierError: other cameras than the classifier's, or nothing with a known truth.
     """
-    judge.check(store.observation_spec)
-    frames: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {phase: [] for phase in PHASES}
-    decided: dict[str, list[tuple[bool, bool]]] = {phase: [] for phase in PHASES}
+    several = [stores] if not isinstance(stores, Sequence) else list(stores)
+    parts: dict[str, list[Scores]] = {phase: [] for phase in PHASES}
+    decided: dict[str, list[tuple[bool, bool, str]]] = {phase: [] for phase in PHASES}
     mistakes: list[Mistake] = []
-    for info in store.segments():
-        if info.phase not in PHASES:
-            continue
-        segment = store.read(info)
-        images = {name: segment.observation[IMAGE_PREFIX + name] for name in judge.architecture.cameras}
-        probability = judge.probabilities(images, segment.observation["state"])[:, PHASES.index(info.phase)]
-        by_person = np.array([name == "human" for name in segment.judged_by])
-        truth = np.where(segment.success_truth != UNKNOWN, segment.success_truth, np.where(by_person, segment.success, UNKNOWN))
-        known = truth != UNKNOWN
-        if not known.any():
-            continue
-        threshold = judge.threshold(info.phase)
-        frames[info.phase].append((probability[known] >= threshold, truth[known] == 1))
-        if known.all():
-            decided[info.phase].append(outcome(probability, truth, threshold, consecutive_frames))
-        for row in np.flatnonzero(known & ((probability >= threshold) != (truth == 1))):
-            pictures = tuple(array[row] for array in images.values())
-            mistakes.append(Mistake(info.phase, info.segment, int(row), float(probability[row]), int(truth[row]), pictures))
-    if not any(frames.values()):
+    group = 0
+    for store in several:
+        judge.check(store.observation_spec)
+        lighting = str(store.metadata.get("lighting", ""))
+        for info in store.segments():
+            if info.phase not in PHASES:
+                continue
+            segment = store.read(info)
+            truth = known_truth(segment)
+            known = truth != UNKNOWN
+            if not known.any():
+                continue
+            group += 1
+            probability = judge.segment_probabilities(segment.observation, info.phase)
+            threshold = judge.threshold(info.phase)
+            rows = np.flatnonzero(known)
+            parts[info.phase].append(
+                Scores(probability[rows], truth[rows], np.full(len(rows), group), np.full(len(rows), lighting, object))
+            )
+            if known.all():
+                decided[info.phase].append((*outcome(probability, truth, threshold, needed, window), lighting))
+            for row in rows[(probability[rows] >= threshold) != (truth[rows] == 1)]:
+                pictures = tuple(segment.observation[IMAGE_PREFIX + name][row] for name in judge.backend.cameras)
+                mistakes.append(Mistake(info.phase, info.segment, int(row), float(probability[row]), int(truth[row]), pictures))
+    if not any(parts.values()):
         raise ClassifierError(
-            f"no step of {store.path} has a known outcome (ground truth or a person's label): "
-            "the classifier cannot be tested on it"
+            f"no step of {', '.join(str(store.path) for store in several)} has a known outcome (ground truth or a person's "
+            "label): the classifier cannot be tested on it"
         )
     mistakes.sort(key=lambda m: abs(m.probability - m.truth), reverse=True)
+    scores = {
+        phase: Scores(*(np.concatenate([getattr(part, name) for part in found]) for name in Scores.__dataclass_fields__))
+        for phase, found in parts.items()
+        if found
+    }
     return Measurement(
-        frames={phase: _confusion(parts) for phase, parts in frames.items() if parts},
-        outcomes={
-            phase: _confusion([(np.array([said]), np.array([is_])) for said, is_ in decided[phase]])
-            for phase, parts in frames.items()
-            if parts
-        },
+        frames={phase: found.at(judge.threshold(phase)) for phase, found in scores.items()},
+        scores=scores,
+        decisions={phase: decided[phase] for phase in scores},
         mistakes=_varied(mistakes, keep_mistakes),
     )
 
 
-def outcome(probability: np.ndarray, truth: np.ndarray, threshold: float, consecutive_frames: int) -> tuple[bool, bool]:
+def known_truth(segment: Segment) -> np.ndarray:
+    """int ``(T,)``: the simulator's truth, else a person's label, else UNKNOWN."""
+    by_person = np.array([name == "human" for name in segment.judged_by])
+    return np.where(segment.success_truth != UNKNOWN, segment.success_truth, np.where(by_person, segment.success, UNKNOWN))
+
+
+def outcome(
+    probability: np.ndarray, truth: np.ndarray, threshold: float, needed: int, window: int | None = None
+) -> tuple[bool, bool]:
     """(the judge declared success, it was right to expect it) for one segment; see `measure`."""
-    said = first_success(probability, threshold, consecutive_frames)
+    said = first_success(probability, threshold, needed, window)
     if said is not None:
         return True, bool(truth[said] == 1)
-    return False, first_success((truth == 1).astype(float), 0.5, consecutive_frames) is not None
+    return False, first_success((truth == 1).astype(float), 0.5, needed, window) is not None
 
 
-def _confusion(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Confusion:
-    if not parts:
-        return Confusion(0, 0, 0, 0)
-    return Confusion.of(np.concatenate([said for said, _ in parts]), np.concatenate([truth for _, truth in parts]))
+def _decided(decisions: Sequence[tuple[bool, bool, str]]) -> Confusion:
+    return Confusion.of(np.array([d[0] for d in decisions], bool), np.array([d[1] for d in decisions], bool))
 
 
 def _varied(mistakes: list[Mistake], count: int, per_segment: int = 3) -> list[Mistake]:

@@ -9,7 +9,6 @@ sees the pose learns where demonstrations end instead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -134,9 +133,3 @@ def _crop(image: jax.Array, offset: jax.Array, size: tuple[int, int, int]) -> ja
 def to_unit(images: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """uint8 → float32 in [0, 1], what `augment` gives without any change."""
     return {camera: image.astype(jnp.float32) / 255.0 for camera, image in images.items()}
-
-
-def mean_probability(members: Sequence[Params], images: dict[str, jax.Array], motion: jax.Array) -> jax.Array:
-    """``(B, 2)``: the average of the members' probabilities."""
-    unit = to_unit(images)
-    return jnp.stack([jax.nn.sigmoid(logits(params, unit, motion)) for params in members]).mean(axis=0)

@@ -31,13 +31,14 @@ class Ask(NamedTuple):
 
 class Attempt(NamedTuple):
     """How an attempt ended. `probability` is the judge's at its last observation; not `known`: nobody can say whether it
-    succeeded (a learned reward, without ground truth)."""
+    succeeded (a learned reward, without ground truth). `disagreement` is the spread of the judge's members."""
 
     segment: int
     phase: str
     success: bool
     probability: float
     known: bool = True
+    disagreement: float = 0.0
 
 
 class HelpRule(Protocol):
@@ -76,4 +77,4 @@ def make_help_rule(config: HelpConfig) -> HelpRule:
         case "paint":
             return Paint(config.seed_steps, config.steps_before_asking, config.horizon_steps)
         case "classifier_doubt":
-            return ClassifierDoubt(config.doubt_band, config.doubtful_attempts)
+            return ClassifierDoubt(config.doubt_band, config.doubt_disagreement, config.doubtful_attempts)

@@ -14,9 +14,11 @@ from actor.help.timeout import OBJECT_LOST
 
 @dataclass
 class ClassifierDoubt:
-    """Remembers the unsure attempts in a row: those that ended with a probability within `band`, its ends included."""
+    """Remembers the unsure attempts in a row: those that ended with a probability within `band`, its ends included, or with
+    members that disagree by `disagreement` or more."""
 
     band: tuple[float, float]
+    disagreement: float
     limit: int
     unsure: list[Attempt] = field(default_factory=list)
 
@@ -25,14 +27,15 @@ class ClassifierDoubt:
 
     def after_attempt(self, attempt: Attempt) -> Ask | None:
         low, high = self.band
-        self.unsure = [*self.unsure, attempt] if low <= attempt.probability <= high else []
+        unsure = low <= attempt.probability <= high or attempt.disagreement >= self.disagreement
+        self.unsure = [*self.unsure, attempt] if unsure else []
         if len(self.unsure) < self.limit:
             return None
         segments = ", ".join(str(one.segment) for one in self.unsure[-self.limit :])
         return Ask(
             "classifier doubt",
             f"The success classifier was unsure about {len(self.unsure)} attempts in a row (the last one ended at "
-            f"{attempt.probability:.2f}): please label attempts {segments}.",
+            f"{attempt.probability:.2f}, its members {attempt.disagreement:.2f} apart): please label attempts {segments}.",
         )
 
     def object_lost(self) -> Ask | None:

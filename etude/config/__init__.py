@@ -4,6 +4,7 @@
 that carry the key's path and the nearest known key. Units are in the names.
 """
 
+from etude.config.classifier import ClassifierConfig
 from etude.config.loading import CONFIG_ROOT, REPOSITORY, build, load_run_config, read_named, read_yaml, save_config
 from etude.config.model import ConfigError, Model
 from etude.config.parts import DirectionConfig, RobotConfig, SafetyLimits, TaskConfig
@@ -24,6 +25,7 @@ from etude.config.teleop import TeleopMapping
 
 __all__ = [
     "CONFIG_ROOT",
+    "ClassifierConfig",
     "ConfigError",
     "CriticConfig",
     "DashboardConfig",

@@ -54,6 +54,12 @@ class DirectionConfig(Model):
     """One direction (forward or backward) of a task pair."""
 
     instruction: str
+    question: str = Field(
+        "",
+        description="For a vision-language model; yes means that this direction has succeeded. Empty: made of the instruction.",
+    )
+    done_text: str = Field("", description="A sentence that is true of a picture of success; empty: made of the instruction.")
+    undone_text: str = Field("", description="A sentence that is true of a picture before success.")
     max_steps: int = Field(40, gt=0, description="Control steps after which the phase times out.")
     needs: tuple[str, ...] = Field((), description="Conditions of the scene under which it is possible, e.g. drawer_open.")
     undoes: tuple[str, ...] = Field((), description="Conditions that no longer hold after it succeeded.")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from etude.config.classifier import ClassifierConfig
 from etude.config.model import Model
 from etude.specs import PHASES
 
@@ -145,8 +146,12 @@ class RewardConfig(Model):
     success: float = 1.0
     step: float = 0.0
     success_is_terminal: bool = True
-    consecutive_frames: int = Field(2, ge=1, description="k consecutive frames above the threshold make a success (hysteresis).")
+    consecutive_frames: int = Field(2, ge=1, description="k frames above the threshold make a success (hysteresis), in a row.")
+    vote_window: int | None = Field(
+        None, ge=1, description="k frames among the last so many, no longer in a row; None: k. For judges that miss frames."
+    )
     max_false_positive_rate: float = Field(0.01, gt=0, lt=1)
+    classifier: ClassifierConfig = Field(ClassifierConfig(), description="Of kind classifier.")
 
 
 class ResetConfig(Model):
@@ -201,6 +206,9 @@ class HelpConfig(Model):
     # classifier_doubt
     doubt_band: tuple[float, float] = Field(
         (0.2, 0.8), description="Probabilities of success at the end of an attempt that count as unsure."
+    )
+    doubt_disagreement: float = Field(
+        0.25, gt=0, description="So does this standard deviation of the members' probabilities, 0.5 at most."
     )
     doubtful_attempts: int = Field(3, ge=1, description="Unsure attempts in a row after which labels are asked for.")
     scripted_answer_delay_s: float | None = Field(
@@ -388,6 +396,12 @@ class RecipeConfig(Model):
 
     def _help_fits(self) -> None:
         """What a help rule cannot look at, refused with the reason."""
+        reward = self.reward
+        if reward.vote_window is not None and reward.vote_window < reward.consecutive_frames:
+            raise ValueError(
+                f"reward.vote_window {reward.vote_window} cannot hold reward.consecutive_frames {reward.consecutive_frames}: "
+                "make it at least as large"
+            )
         low, high = self.help.doubt_band
         if not 0 <= low < high <= 1:
             raise ValueError(f"help.doubt_band is {low:g} to {high:g}: give two probabilities, the smaller one first")

@@ -124,6 +124,9 @@ class PixelJudge:
         met = column >= 6 if phase == "forward" else column <= 1
         return 0.9 if met or self.calls in self.lies else 0.1
 
+    def doubt(self, observation, phase: str) -> float:
+        return 0.0
+
     def threshold(self, phase: str) -> float:
         return 0.5
 

@@ -53,9 +53,15 @@ def test_paint_has_somebody_look_after_a_long_time_without_help():
     assert rule.object_lost() is None, "nobody tells it what is irreversible"
 
 
+def test_members_that_disagree_are_doubt_too():
+    rule = ClassifierDoubt((0.2, 0.8), 0.25, limit=2)
+    asked = [rule.after_attempt(attempt(probability=0.9)._replace(disagreement=d)) for d in (0.3, 0.1, 0.25, 0.4)]
+    assert asked[:3] == [None] * 3 and "0.40 apart" in asked[3].reason
+
+
 @pytest.mark.parametrize("clear", [0.0, 0.1, 0.9, 1.0, math.nan])
 def test_doubt_is_asked_about_when_attempts_in_a_row_end_unsure(clear):
-    rule = ClassifierDoubt((0.2, 0.8), limit=3)
+    rule = ClassifierDoubt((0.2, 0.8), 0.25, limit=3)
     outcomes = [0.5, 0.7, clear, 0.3, 0.2, 0.8]
     asked = [rule.after_attempt(attempt(probability=p, segment=i)) for i, p in enumerate(outcomes, 1)]
     assert asked[:5] == [None] * 5 and "attempts 4, 5, 6" in asked[5].reason

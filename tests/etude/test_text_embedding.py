@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from etude.clip_import import import_open_clip
 from etude.text_embedding import TextEmbeddingError, embed
 
 DIM = 128
@@ -77,7 +78,7 @@ def test_an_unknown_kind_is_named_with_what_there_is() -> None:
 
 def test_without_open_clip_the_remedy_is_named() -> None:
     try:
-        import open_clip  # noqa: F401
+        import_open_clip()
     except (ImportError, RuntimeError):
         with pytest.raises(TextEmbeddingError, match=r"needs open_clip .*\.\[vision\]"):
             embed("open_clip:ViT-B-32:openai", "go", 512)
@@ -87,7 +88,7 @@ def test_without_open_clip_the_remedy_is_named() -> None:
 
 def test_a_tiny_clip_of_random_weights_embeds_texts(tmp_path: Path) -> None:
     try:
-        import open_clip
+        open_clip = import_open_clip()
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"needs open_clip (extra vision): {error}")
     from safetensors.torch import save_file

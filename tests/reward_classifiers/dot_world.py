@@ -10,7 +10,7 @@ from etude.config import DirectionConfig, RecipeConfig, RobotConfig, RunConfig, 
 from etude.episodes.store import EpisodeStore
 from etude.specs import ActionSpec, Observation, ObservationSpec
 from etude.step import UNKNOWN, Source, Step
-from reward_classifiers.train import TrainingSettings
+from reward_classifiers.cnn_training import TrainingSettings
 
 SIZE = 16
 OBSERVATION = ObservationSpec(("x_m", "velocity_x_m_s"), {"top": (SIZE, SIZE)})
@@ -29,8 +29,8 @@ def dot(x: float) -> Observation:
 class Writer:
     """Appends whole segments of dot positions to a store."""
 
-    def __init__(self, path: Path) -> None:
-        self.store = EpisodeStore.create(path, OBSERVATION, ACTION)
+    def __init__(self, path: Path, metadata: dict[str, str] | None = None) -> None:
+        self.store = EpisodeStore.create(path, OBSERVATION, ACTION, metadata)
         self._sequence = 0
         self._segment = 0
 

@@ -17,11 +17,13 @@ from etude.config import RunConfig
 from etude.episodes.store import EpisodeStore
 from etude.specs import ObservationSpec
 from reward_classifiers import ClassifierError, load_judge, train_classifier
+from reward_classifiers.cnn_training import balanced_loss
+from reward_classifiers.files import DESCRIPTION_FILE, WEIGHTS_FILE
 from reward_classifiers.frames import IGNORE, FrameSet
-from reward_classifiers.judge import DESCRIPTION_FILE, WEIGHTS_FILE
 from reward_classifiers.measure import draw_mistakes, measure
 from reward_classifiers.network import Architecture, augment, initialise, logits
-from reward_classifiers.train import balanced_loss, near_the_other_label
+from reward_classifiers.report import write_report
+from reward_classifiers.sampling import near_the_other_label
 
 
 def test_it_learns_both_goals_and_tells_them_apart(dot_classifier: tuple[Path, dict]) -> None:
@@ -122,7 +124,7 @@ def test_a_changed_threshold_is_noticed(dot_classifier: tuple[Path, dict], tmp_p
     folder = broken(dot_classifier[0], tmp_path)
     path = folder / DESCRIPTION_FILE
     description = json.loads(path.read_text())
-    description["thresholds"]["forward"] = 0.01
+    description["calibration"]["thresholds"]["forward"] = 0.01
     path.write_text(json.dumps(description))
     with pytest.raises(ClassifierError, match="changed after training"):
         load_judge(folder)
@@ -192,7 +194,7 @@ def test_measuring_compares_frames_and_decisions_with_the_truth(dot_classifier: 
     writer.segment("forward", [0.1, 0.5, 0.95, 0.95], terminal=True)
     writer.segment("forward", [0.1, 0.1, 0.1, 0.1], terminal=False)
     writer.segment("backward", [0.95, 0.05, 0.05], terminal=False, judged_by="human", truth=False)
-    result = measure(judge, writer.done(), consecutive_frames=2)
+    result = measure(judge, writer.done(), 2)
     assert result.frames["forward"].recall.trials == 2 and result.frames["forward"].recall.value == 1.0
     assert (result.outcomes["forward"].true_positives, result.outcomes["forward"].true_negatives) == (1, 1)
     assert result.outcomes["backward"].true_positives == 1  # a person's labels stand in where there is no ground truth
@@ -203,11 +205,30 @@ def test_the_worst_mistakes_are_drawn(dot_classifier: tuple[Path, dict], tmp_pat
     writer = Writer(tmp_path / "store")
     writer.segment("forward", [0.1, 0.5, 0.95, 0.95], terminal=True)
     store = writer.done()
-    judge._thresholds["forward"] = 1.1  # type: ignore[attr-defined]
+    judge.calibration.thresholds["forward"] = 1.1
     result = measure(judge, store, 1)
     assert [mistake.truth for mistake in result.mistakes] == [1, 1]
     draw_mistakes(result.mistakes, tmp_path / "pictures" / "worst.png")
     assert (tmp_path / "pictures" / "worst.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_report_tells_lights_apart_and_draws_what_a_person_should_see(
+    dot_classifier: tuple[Path, dict], tmp_path: Path
+) -> None:
+    judge = load_judge(dot_classifier[0])
+    stores = []
+    for lighting in ("bright", "dim"):
+        writer = Writer(tmp_path / lighting, {"lighting": lighting})
+        writer.play(3, seed=len(lighting))
+        stores.append(writer.done())
+    report = write_report(judge, measure(judge, stores, 1, 2), tmp_path / "report")
+    lit = report["phases"]["forward"]["lighting"]
+    assert set(lit) == {"bright", "dim"}
+    parts = [lit[name]["frames"]["recall"]["trials"] for name in lit]
+    assert sum(parts) == report["phases"]["forward"]["frames"]["recall"]["trials"] > 0
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["classifier"] == judge.name
+    assert (tmp_path / "report" / "reliability.png").read_bytes().startswith(b"\x89PNG")
+    assert "frames, dim light" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_episodes_without_any_known_outcome_are_refused(dot_classifier: tuple[Path, dict], tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_frames_that_teach_nothing_are_left_out(tmp_path: Path) -> None:
     rules = FrameRules(positive_last=1, ambiguous_before=3, other_direction_tail=0.05)
     frames = frames_of([("forward", only_segment(store))], OBSERVATION, rules)
     assert len(frames) == 17
-    assert frames.images["top"].shape == (17, 16, 16, 3)
+    assert frames.images["top"].shape == (17, 1, 16, 16, 3)
     assert frames.count("forward") == (1, 16)
 
 

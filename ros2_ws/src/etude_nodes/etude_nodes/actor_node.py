@@ -306,9 +306,9 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
         _prefer_this_process()
     judge = None
     if config.recipe.reward.kind == "classifier":
-        from reward_classifiers.judge import load_judge
+        from reward_classifiers.judge import load_live_judge
 
-        judge = load_judge(folder.classifier)
+        judge = load_live_judge(folder.classifier, config.recipe.reward.classifier)
     robot = make_robot(config, config.seed)
     evaluates = config.evaluation.episodes or config.evaluation.interval_episodes
     # a real arm has no second scene

@@ -77,6 +77,7 @@ def classifier_cache(config: RunConfig) -> Path:
             for store in (demonstrations_of(config), classifier_frames_store(config.task.name))
         ],
         "program": [digest(path.read_bytes()) for path in sorted((REPOSITORY / "reward_classifiers").glob("*.py"))],
+        "classifier": config.recipe.reward.classifier.model_dump(mode="json"),
         "max_false_positive_rate": config.recipe.reward.max_false_positive_rate,
         "cameras": config.task.cameras,
         "image_size_px": config.task.image_size_px,

@@ -1,0 +1,74 @@
+"""The success classifier of `reward.kind: classifier`: which backend, and how it is adapted (docs/rewards.md)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from etude.config.model import Model
+
+
+class ClassifierConfig(Model):
+    backend: Literal["cnn", "probe", "zero_shot", "vlm"] = Field(
+        "cnn",
+        description="cnn: small networks trained from nothing. probe: heads on the embeddings of a frozen encoder. zero_shot: "
+        "CLIP and two sentences. vlm: a vision-language model and a question. The last two learn temperature and threshold only.",
+    )
+    encoder: str = Field(
+        "hog",
+        pattern=r"^(hog|open_clip:[^:]+:.+)$",
+        description="Of probe and zero_shot. hog: edges and colours on a grid, no weights. open_clip:<model>:<weights>: an image "
+        "tower, weights by tag or as a file.",
+    )
+    head: Literal["linear", "mlp", "attention"] = Field("mlp", description="attention: over the views and the last frames.")
+    frames: int = Field(1, ge=1, le=16, description="Last frames that a head looks at.")
+    heads: int = Field(16, ge=1, description="Members of the ensemble; they share the embeddings.")
+    prior_scale: float = Field(
+        1.0, ge=0, description="Weight of the fixed random function in every head, which keeps them different off the data."
+    )
+    augmented_copies: int = Field(2, ge=0, description="Shifted and relit copies of every training frame.")
+    updates: int = Field(300, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    # vlm
+    model: str = Field(
+        "", description="Image-text-to-text model: name on the Hugging Face hub, folder, or the endpoint's name for it."
+    )
+    endpoint: str = Field(
+        "",
+        description="Address of an OpenAI-compatible server, e.g. http://127.0.0.1:8000; empty: the model runs in this process.",
+    )
+    vlm_batch: int = Field(8, ge=1, description="Frames per question at once.")
+    calibration_frames: int = Field(100, ge=10, description="Labelled frames of each kind and direction that are asked about.")
+    tuning_updates: int = Field(
+        0, ge=0, description="LoRA updates on half of the segments before calibration; not with an endpoint."
+    )
+    tuning_batch: int = Field(2, ge=2, description="Pictures per update, half of them successes.")
+    tuning_modules: str = Field(
+        "all-linear", description="Layers that get LoRA: all-linear, or a regular expression, e.g. of the projector alone."
+    )
+    # while practising
+    deadline_s: float | None = Field(
+        None,
+        gt=0,
+        description="The judge works beside the control loop, and answers about frames older than this do not count; None: it is "
+        "asked in the loop, which a vlm never is.",
+    )
+    missed: Literal["no_vote", "failure"] = Field("no_vote", description="What a frame without an answer counts as.")
+
+    @model_validator(mode="after")
+    def _vlm_fits(self) -> "ClassifierConfig":
+        if self.backend == "vlm" and not self.model:
+            raise ValueError("classifier.backend 'vlm' needs classifier.model, and classifier.endpoint where a server has it")
+        if self.backend == "vlm" and self.deadline_s is None:
+            raise ValueError("a vlm is too slow for the control loop: set classifier.deadline_s, e.g. 2.0")
+        if self.tuning_updates and (self.backend != "vlm" or self.endpoint):
+            raise ValueError(
+                "classifier.tuning_updates tunes a vlm in this process: leave classifier.endpoint empty, or set it to 0"
+            )
+        if self.backend == "zero_shot" and self.encoder == "hog":
+            raise ValueError(
+                "classifier.backend 'zero_shot' compares pictures with sentences: set classifier.encoder to open_clip:…"
+            )
+        return self

@@ -1,0 +1,103 @@
+"""Commands around labels: `etude classifier label` asks a person in the terminal, `adapt` reweights by the answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from reward_classifiers.commands import episodes_in, open_store
+
+QUESTION = "success? [y]es, [n]o, [s]kip, [q]uit: "
+
+
+def label_command(argv: Sequence[str], ask: Callable[[str], str] = input) -> int:
+    """`etude classifier label`: the frames that matter most, one after another; labels go into a store of their own."""
+    parser = argparse.ArgumentParser(
+        prog="etude classifier label",
+        description="Label the newest frames that the classifier called success, and those that it is most unsure about. Each is "
+        "drawn into a picture file that is overwritten: keep it open in a viewer that reloads.",
+        epilog="examples:\n  etude classifier label --classifier runs/latest/classifier --episodes runs/latest\n"
+        "  etude classifier label --classifier data/classifiers/slide --episodes runs/demo --out my-labels --count 8",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--classifier", type=Path, required=True, help="folder with classifier.json")
+    parser.add_argument("--episodes", type=Path, required=True, help="episode store, or a run folder")
+    parser.add_argument(
+        "--out", type=Path, help="episode store of labels, made or added to (default: labels beside the episodes)"
+    )
+    parser.add_argument("--count", type=int, default=20, help="frames to ask about (default: %(default)s)")
+    parser.add_argument(
+        "--picture", type=Path, default=Path("label.png"), help="where each frame is drawn (default: %(default)s)"
+    )
+    arguments = parser.parse_args(argv)
+    from reward_classifiers.judge import load_judge
+    from reward_classifiers.labels import STORE_NAME, add_label, label_queue, open_labels, picture, precision_of
+
+    judge = load_judge(arguments.classifier)
+    path = episodes_in(arguments.episodes)
+    out = arguments.out or path.parent / STORE_NAME
+    answered, labels = [], []
+    with open_store(path, "etude practice run") as source, open_labels(out, source) as store:
+        judge.check(source.observation_spec)
+        questions = label_queue(judge, source, arguments.count)
+        for number, question in enumerate(questions, 1):
+            picture(source, question, arguments.picture)
+            info = question.info
+            print(
+                f"{number}/{len(questions)} {arguments.picture}: {info.phase} ({info.instruction}), segment {info.segment}, "
+                f"frame {question.row}, p={question.probability:.2f}, {question.kind}"
+            )
+            answer = _answer(ask)
+            if answer == "q":
+                break
+            if answer == "s":
+                continue
+            answered.append(question)
+            labels.append(int(answer == "y"))
+            add_label(store, source, question, answer == "y", judge.backend.frames)
+        store.flush()
+    print(f"{len(labels)} labels added to {out}")
+    precision = precision_of(answered, labels)
+    if precision.trials:
+        print(f"of the frames called success that you labelled, this share was: {precision}")
+    return 0
+
+
+def _answer(ask: Callable[[str], str]) -> str:
+    while True:
+        try:
+            answer = ask(QUESTION).strip().lower()[:1]
+        except EOFError:
+            return "q"
+        if answer and answer in "ynsq":
+            return answer
+
+
+def adapt_command(argv: Sequence[str]) -> int:
+    """`etude classifier adapt`: trust the members of an ensemble by a few labels of a changed scene, without training (HyRe)."""
+    parser = argparse.ArgumentParser(
+        prog="etude classifier adapt",
+        description="Reweight the members of a probe by a person's labels (HyRe) and write it as a new version. Takes seconds.",
+        epilog="examples:\n  etude classifier adapt --classifier runs/demo/classifier --labels runs/demo/labels --out adapted\n"
+        "  etude classifier adapt --classifier data/classifiers/slide --labels my-labels --out adapted --most 8",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--classifier", type=Path, required=True, help="folder with classifier.json")
+    parser.add_argument("--labels", type=Path, required=True, help="episode store with a person's labels")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new version")
+    parser.add_argument("--most", type=int, metavar="N", help="use at most N labels per direction")
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    arguments = parser.parse_args(argv)
+    from reward_classifiers.reweighting import adapt_classifier
+
+    with open_store(arguments.labels, "etude classifier label") as store:
+        report = adapt_classifier(arguments.classifier, store, arguments.out, arguments.most)
+    if arguments.json:
+        print(json.dumps({"out": str(arguments.out), **report}))
+        return 0
+    print(f"classifier {report['backend']}:{report['digest'][:8]} in {arguments.out} ({report['seconds']:.1f} s)")
+    for phase, count in report["labels"].items():
+        print(f"{phase}: {count} labels, {report['effective_members'][phase]:.1f} members count")
+    return 0

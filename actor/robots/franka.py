@@ -147,10 +147,9 @@ class FrankaRobot:
     def read(self) -> Reading:
         state = self._last_state = self._arm.state()
         now_s = time.monotonic()
-        if self._holding:  # who stands asks for it once, and braking takes several commands
+        if self._holding:  # who stands asks for it once; braking takes several commands, and forces are watched meanwhile
             self._followed_s = now_s
-            if not self._filter.at_rest:
-                self._command(state, None)
+            self._command(state, None)
         faults = self._faults(state, now_s)
         observation, stamp_s, dark = self._observe(state, now_s)
         faults += dark + self._filter.refused

@@ -357,6 +357,14 @@ def test_a_force_over_its_limit_is_told_and_ends_when_it_ends():
     assert made.read().faults == ()
 
 
+def test_a_force_is_noticed_while_somebody_stands_who_asked_to_hold_once():
+    made, arm = robot("slide")
+    made.hold()
+    arm.changes = {"wrench": np.array([0, 0, 45.0, 0, 0, 0])}
+    time.sleep(0.1)
+    assert made.read().faults == ("force at the tool is 45 N, limit 30 N",)
+
+
 def test_a_stuck_gripper_is_told_after_a_while():
     made, arm = robot(gripper={**read_named("robots", "franka_sim")["franka"]["gripper"], "stuck_after_s": 0.1})
     arm.width_m = 0.46 * 0.08
@@ -367,6 +375,12 @@ def test_a_stuck_gripper_is_told_after_a_while():
 
 
 # --- what does not fit is refused -------------------------------------------------------------------------------------------
+
+
+def test_a_gripper_whose_width_nobody_tells_is_refused():
+    gripper = read_named("robots", "franka_sim")["franka"]["gripper"]
+    with pytest.raises(ConfigError, match="finger_joints"):
+        made_config(gripper={**gripper, "finger_joints": []})
 
 
 def test_what_a_real_arm_does_not_have_is_refused_with_the_remedy():

@@ -4,9 +4,9 @@ The practice machine (`actor.practice`) says what the policy practises and when;
 from it. It knows no robot, no thread and no clock, only the times that events carry, so every rule can be tested by itself.
 
 A person takes over with a command that asks for it and gives the robot back with one that does not. A command that is not
-renewed in time leaves the robot holding, never the policy acting: only the operator, another one, or a person's word to practise
-ends that. The software stop is above all and latched. Who held the robot when it was stopped, or asks for it meanwhile, must let
-go before taking over again, so that clearing a stop moves nothing.
+renewed in time leaves the robot holding, never the policy acting: only an operator who takes over (again), or a person's word to
+practise ends that. The software stop is above all and latched. Who held the robot when it was stopped, or asks for it meanwhile,
+must let go before taking over again, so that clearing a stop moves nothing.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def advance(authority: Authority, event: Event) -> Authority:
 def _hear(authority: Authority, command: Command) -> Authority:
     if not command.takeover:
         waiting = authority.must_let_go - {command.operator}
-        if authority.stopped or command.operator != authority.operator:
+        # a device that comes back after a loss knows of no button, and that is nobody's word to let the policy go on
+        if authority.stopped or authority.holder is Holder.HOLD or command.operator != authority.operator:
             return replace(authority, must_let_go=waiting)
         return Authority(must_let_go=waiting)
     if authority.stopped:

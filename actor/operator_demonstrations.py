@@ -223,8 +223,8 @@ class Session:
         if self._stop != self._state.stopped:
             self._state = practice.advance(self._state, practice.SoftwareStop() if self._stop else practice.ClearStop())
             self._drop("the software stop is on" if self._stop else "the software stop is cleared")
-        pressed, self._pressed = self._pressed, []
-        for button in pressed:
+        while self._pressed:  # another thread may add meanwhile
+            button = self._pressed.pop(0)
             if button == "redo":
                 self._drop("once more")
             elif button == "failure" and self._stage is Stage.RECORDING:

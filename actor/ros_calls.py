@@ -13,6 +13,9 @@ from typing import Any
 
 from etude.config.hardware import RosCall
 
+SUCCEEDED = 4
+"""``STATUS_SUCCEEDED`` of action_msgs/GoalStatus."""
+
 
 class RosCallError(RuntimeError):
     """A vendor's interface is not there, does not answer, or refused; the message names it and the remedy."""
@@ -88,7 +91,10 @@ class RosCaller:
             goal = _wait(end.send_goal_async(content), deadline, call)
             if not goal.accepted:
                 raise RosCallError(f"{call.name} did not accept the goal {call.fields}")
-            answer = _wait(goal.get_result_async(), deadline, call).result
+            ended = _wait(goal.get_result_async(), deadline, call)
+            answer = ended.result
+            if ended.status != SUCCEEDED:  # some results are empty, e.g. that of franka_msgs' ErrorRecovery
+                raise RosCallError(f"{call.name} failed: {getattr(answer, 'error', '') or 'its goal was aborted or cancelled'}")
         # franka_msgs and std_srvs say `success`, controller_manager_msgs says `ok`
         if not getattr(answer, "success", getattr(answer, "ok", True)):
             reason = getattr(answer, "message", "") or getattr(answer, "error", "") or "no reason given"

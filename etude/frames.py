@@ -100,6 +100,8 @@ def pose(position_m: np.ndarray, rotation: np.ndarray | None = None) -> np.ndarr
 
 def pose_from_ros(position_m: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
     """Pose of the numbers of a geometry_msgs/Pose: position ``(3,)`` and orientation (x, y, z, w). Raises ValueError."""
+    if not np.isfinite(position_m).all():
+        raise ValueError(f"position {position_m} is not finite")
     return pose(position_m, rotation_from_quaternion(quaternion))
 
 

@@ -32,6 +32,8 @@ FOLLOW_S, FOLLOW_LEAD_M, FOLLOW_M_S, FOLLOW_N = 1.0, 0.03, 0.005, 5.0
 """So long, with the command so far ahead, an arm so slow and nothing that it pushes against: no controller follows."""
 AXES, TURNS, GRIPPER = ("x", "y", "z"), ("roll", "pitch", "yaw"), "gripper"
 SHARE_OF_PERIOD = 0.8
+STRAY_M, STRAY_RAD = 0.02, 0.1
+"""An arm that nobody's target moves is left alone within this: a target that follows a soft arm lets it sink."""
 TOOL_DOWN = np.diag([1.0, -1.0, -1.0])
 """Rotation of a tool that points straight down with yaw 0."""
 
@@ -130,6 +132,7 @@ class FrankaRobot:
         self._trouble = ""
         self._ready = False
         self._commanded_s = -np.inf
+        self._holding = self._was_followed = False
         self._followed_s = time.monotonic()
         self._start = frames.pose(np.zeros(3), TOOL_DOWN)
         self._said: tuple[str, ...] = ()
@@ -144,6 +147,9 @@ class FrankaRobot:
     def read(self) -> Reading:
         state = self._last_state = self._arm.state()
         now_s = time.monotonic()
+        if self._holding:  # who stands asks for it once; braking takes several commands, and forces are watched meanwhile
+            self._followed_s = now_s
+            self._command(state, None)
         faults = self._faults(state, now_s)
         observation, stamp_s, dark = self._observe(state, now_s)
         faults += dark + self._filter.refused
@@ -209,15 +215,18 @@ class FrankaRobot:
     def _command(self, state: ArmState, wanted: np.ndarray | None) -> bool:
         """Send the next command; True when nothing forbade the wanted one."""
         now_s = time.monotonic()
-        if state.pose is None or (wanted is None and now_s - self._commanded_s < SHARE_OF_PERIOD / self.control_rate_hz):
+        brakes = wanted is None or (self._holding and not self._filter.at_rest)
+        self._holding = self._holding or wanted is None
+        if state.pose is None or (brakes and now_s - self._commanded_s < SHARE_OF_PERIOD / self.control_rate_hz):
             return False  # a loop that rests holds more often than it acts, and the filter counts in control periods
-        self._commanded_s = now_s
+        self._holding, self._commanded_s = wanted is None, now_s
         faults = self._faults(state, now_s)
         # When no controller follows our target, or the safety node has put its own in its place, the next one begins where the
         # arm is; an old target would be jumped to as soon as a controller follows again.
         followed = self._calm(state) and not self._busy and not self._trouble and state.safety == ()
-        if self._filter.pose is None or not followed:
+        if followed != self._was_followed or self._filter.pose is None or (not followed and self._strayed(state.pose)):
             self._filter.restart(state.pose)
+        self._was_followed = followed
         wrench = state.wrench if self._config.topics.wrench else None
         command, _ = self._filter.next(wanted, Measured(state.pose, wrench, state.joints_rad, faults))
         self._arm.command(command)
@@ -227,12 +236,18 @@ class FrankaRobot:
             self._watch_following(state, now_s)
         return not faults
 
+    def _strayed(self, pose: np.ndarray) -> bool:
+        command = self._filter.pose
+        assert command is not None
+        near = np.linalg.norm(command[:3, 3] - pose[:3, 3]) <= STRAY_M
+        return not (near and frames.angle_between(command[:3, :3], pose[:3, :3]) <= STRAY_RAD)
+
     def _watch_following(self, state: ArmState, now_s: float) -> None:
         """A controller that is lost leaves the arm's state in order; it only does not move."""
         command = self._filter.pose
         if state.pose is None or state.velocity_m_s is None or command is None:
             return
-        ahead = np.linalg.norm(command[:3, 3] - state.pose[:3, 3]) > FOLLOW_LEAD_M
+        ahead = np.linalg.norm(command[:3, 3] - state.pose[:3, 3]) > min(FOLLOW_LEAD_M, self._config.limits.max_lead_m / 2)
         still = np.linalg.norm(state.velocity_m_s) < FOLLOW_M_S
         free = state.wrench is None or np.linalg.norm(state.wrench[:3]) < FOLLOW_N
         if not (ahead and still and free):

@@ -6,6 +6,7 @@ The format is `struct input_event` of linux/input.h; names of axes and buttons f
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -39,7 +40,7 @@ class Parser:
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
-        """Take bytes as they come, whole events or not. Events that were dropped by the kernel let go of everything."""
+        """Take bytes as they come, whole events or not. Raises OSError when the kernel dropped some: what is held is unknown."""
         data = self._rest + data
         whole = len(data) - len(data) % EVENT.size
         self._rest = data[whole:]
@@ -49,7 +50,7 @@ class Parser:
             elif kind == EV_ABS and code in AXES:
                 self._axes[AXES[code]] = self._normalised(code, value)
             elif kind == EV_SYN and code == SYN_DROPPED:
-                self._axes, self._buttons = {}, set()
+                raise OSError(errno.EIO, "the kernel dropped events")
 
     @property
     def sample(self) -> Sample:

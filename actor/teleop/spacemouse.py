@@ -6,6 +6,7 @@ same report; 2 rotation (rx, ry, rz); 3 buttons, a bit each. x points right, y t
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import time
@@ -61,9 +62,9 @@ class Parser:
 
     @property
     def sample(self) -> Sample:
-        """At rest and with no button when a deflected cap has fallen silent."""
+        """Raises OSError when a deflected cap has fallen silent: what is held is unknown."""
         if any(self._axes.values()) and self._clock() - self._heard_s > SILENT_AFTER_S:
-            return Sample(dict.fromkeys(NAMES, 0.0))
+            raise OSError(errno.EIO, "out of reach")
         return Sample(dict(self._axes), frozenset(f"button{bit}" for bit in range(48) if self._buttons >> bit & 1))
 
 

@@ -89,10 +89,13 @@ export function renderTeleop(s) {
 
 export function onKeys(shortcuts) {
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) {
+      if (taken()) letGo(); // with Meta held, macOS does not say which keys are let go
+      return;
+    }
     if (taken() && SAID.includes(event.code)) {
       event.preventDefault();
-      if (!held.has(event.code)) {
+      if (!event.repeat && !held.has(event.code)) {
         held.add(event.code);
         say(true); // at once, so that a short tap is not missed
       }

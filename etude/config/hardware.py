@@ -109,7 +109,9 @@ class GripperConfig(Model):
     homing: RosCall | None = Field(None, description="Once, before the first command.")
     open_above: float = Field(0.3, gt=-1, lt=1)
     close_below: float = Field(-0.3, gt=-1, lt=1)
-    finger_joints: tuple[str, ...] = Field((), description="In joint_states; the width is the sum of their positions, m.")
+    finger_joints: tuple[str, ...] = Field(
+        min_length=1, description="In joint_states; the width, which is observed, is the sum of their positions, m."
+    )
     stuck_after_s: float = Field(3.0, gt=0, description="Neither opened nor moved for so long after a command: a fault.")
 
     @model_validator(mode="after")

@@ -106,3 +106,11 @@ def test_the_second_operator_waits_until_the_first_is_gone():
 def test_without_the_deadman_the_operator_keeps_the_robot_and_it_stands_still():
     authority, _, now_s = run([("command", "ada", True, False, 0.0)])
     assert authority.holder is Holder.HUMAN and who_moves(authority, True, now_s, STEP_S) is Holder.HOLD
+
+
+def test_a_device_that_comes_back_after_a_loss_with_nothing_held_does_not_let_the_policy_go_on():
+    authority, _, now_s = run([("command", "ada", True, True, 0.0), ("wait", 0.4), ("command", "ada", False, False, 0.0)])
+    assert authority.holder is Holder.HOLD and who_moves(authority, True, now_s, STEP_S) is Holder.HOLD
+    back = [("command", "ada", True, True, 0.0), ("command", "ada", False, False, 0.0)]
+    authority, _, now_s = run(back, authority, now_s)
+    assert who_moves(authority, True, now_s, STEP_S) is Holder.POLICY, "taken over again and given back"

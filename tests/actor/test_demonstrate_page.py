@@ -69,3 +69,17 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_recorded(tmp_path
     with pytest.raises(TeleopError, match="no gamepad was found"):
         demonstrate(config, robot, store, 1, "gamepad")
     store.close()
+
+
+def test_off_loopback_the_page_wants_the_token_of_its_address(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("etude_nodes.demonstrate.is_loopback", lambda host: False)
+    robot = PointRobot()
+    store = EpisodeStore.create(tmp_path / "store", robot.observation_spec, robot.action_spec, {})
+    page = Page(config, Session(config, robot, store, 1), robot)
+    try:
+        with httpx.Client(follow_redirects=True) as client:
+            assert client.get(page.url.partition("?")[0]).status_code in (401, 403)
+            assert client.get(page.url).status_code == 200
+    finally:
+        page.close()
+        store.close()

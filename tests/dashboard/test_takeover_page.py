@@ -107,6 +107,18 @@ def test_a_lost_focus_lets_go(page, served: Served) -> None:  # noqa: F811
     assert newest(served).taken
 
 
+def test_a_key_of_the_system_lets_go_and_only_a_fresh_press_moves_again(page, served: Served) -> None:  # noqa: F811
+    take(page, served)
+    page.keyboard.down("w")
+    wait_until(lambda: newest(served).keys == ["KeyW"])
+    page.keyboard.down("Meta")
+    wait_until(lambda: newest(served).keys == [])
+    page.keyboard.up("Meta")
+    page.keyboard.down("w")  # what the keyboard repeats while a key stays down
+    page.keyboard.down("d")
+    wait_until(lambda: newest(served).keys == ["KeyD"])
+
+
 def test_pointer_and_touch_are_hold_to_run_too(page, served: Served) -> None:  # noqa: F811
     take(page, served)
     box = page.locator("#pad").bounding_box()

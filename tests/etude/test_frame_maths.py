@@ -54,6 +54,11 @@ def test_a_message_that_was_never_filled_is_refused(numbers):
         frames.rotation_from_quaternion(np.array(numbers, float))
 
 
+def test_a_position_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        frames.pose_from_ros(np.array([0.5, np.nan, 0.2]), np.array([1.0, 0.0, 0.0, 0.0]))
+
+
 def test_inverse_and_relative_poses():
     all_poses = poses()
     for matrix, other in itertools.pairwise(all_poses):

@@ -62,9 +62,16 @@ class Done:
 
 
 @pytest.mark.parametrize(
-    "accepted, success, word", [(True, True, ""), (False, True, "did not accept"), (True, False, "failed: no object")]
+    "accepted, status, result, word",
+    [
+        (True, 4, {"success": True}, ""),
+        (True, 4, {}, ""),
+        (False, 4, {}, "did not accept"),
+        (True, 4, {"success": False, "error": "no object"}, "failed: no object"),
+        (True, 6, {}, "failed: its goal was aborted"),
+    ],
 )
-def test_an_action_is_followed_to_its_result(monkeypatch, accepted, success, word) -> None:
+def test_an_action_is_followed_to_its_result(monkeypatch, accepted, status, result, word) -> None:
     """No action type comes with the wheels, so client and type are stand-ins with rclpy's methods."""
     sent = []
 
@@ -77,7 +84,7 @@ def test_an_action_is_followed_to_its_result(monkeypatch, accepted, success, wor
 
         def send_goal_async(self, goal):
             sent.append((self.name, goal.width, goal.epsilon.outer))
-            answer = SimpleNamespace(result=SimpleNamespace(success=success, error="no object"))
+            answer = SimpleNamespace(status=status, result=SimpleNamespace(**result))
             return Done(SimpleNamespace(accepted=accepted, get_result_async=lambda: Done(answer)))
 
     def goal() -> SimpleNamespace:

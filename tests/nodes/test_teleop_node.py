@@ -12,9 +12,11 @@ pytest.importorskip("etude_msgs", reason="the ROS interfaces are not built")
 
 import rclpy
 from etude_msgs import msg
+from geometry_msgs.msg import TwistStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
+from std_msgs.msg import Bool
 
 from actor.teleop.mapping import load_mapping
 from etude_nodes import qos
@@ -68,3 +70,31 @@ def test_a_joy_message_becomes_a_command_and_silence_ends_them(nodes):
     command.header.frame_id = "tool0"
     with pytest.raises(MessageError, match="'tool0'"):
         CommandInbox().command(command)
+
+
+def test_a_lost_device_or_pedal_is_not_spoken_for_and_not_asked_again_at_once(domain, monkeypatch):
+    class Lost:
+        def read(self):
+            raise OSError(5, "out of reach")
+
+        def close(self):
+            pass
+
+    opened = []
+    monkeypatch.setattr("etude_nodes.teleop_node.open_device", lambda mapping, path: opened.append(mapping) or Lost())
+    rclpy.init()
+    try:
+        mouse = TeleopNode(load_mapping("spacemouse"), "robot", "ada", None, "", "/pedal")
+        assert [mouse._sample() for _ in range(3)] == [None] * 3 and len(opened) == 1, "longer than the actor needs to hold"
+        servo = TeleopNode(load_mapping("twist"), "robot", "ada", None, "/twist", "/pedal")
+        servo._on_pedal(Bool(data=True))
+        servo._on_twist(TwistStamped())
+        assert servo._sample().buttons == {"pedal"}
+        servo._pedal, servo._heard = (time.monotonic() - 0.3, True), None
+        servo._on_twist(TwistStamped())
+        assert servo._sample() is None, "a pedal that fell silent was not let go"
+        servo._on_pedal(Bool(data=False))
+        servo._on_twist(TwistStamped())
+        assert servo._sample().buttons == frozenset()
+    finally:
+        rclpy.try_shutdown()

@@ -288,6 +288,52 @@ def test_holding_often_does_not_brake_faster_than_the_limits():
     assert len(arm.commands) == count, "the next command is due after a control period"
 
 
+def test_who_stands_holds_once_and_the_arm_brakes_to_its_end_all_the_same():
+    made, arm = robot("slide")
+    for _ in range(4):
+        act(made, y=0.6)
+        time.sleep(0.1)
+    moving, count = arm.commands[-1][1, 3] - arm.commands[-2][1, 3], len(arm.commands)
+    made.hold()
+    for _ in range(10):
+        time.sleep(0.05)
+        made.read()
+    steps = np.diff([command[1, 3] for command in arm.commands[count - 1 :]])
+    assert moving > 0.01 and made._filter.at_rest and abs(steps[-1]) < 1e-9
+    assert (np.diff([moving, *steps]) <= 1e-9).all(), "slower with every command"
+    act(made, y=-0.6)
+    assert arm.commands[-1][1, 3] < arm.commands[-2][1, 3], "nothing is left of the old motion"
+
+
+def test_a_soft_arm_does_not_sink_while_nobody_moves_it():
+    made, arm = robot(recovery={"automatic": False})
+    hold(made)
+    arm.changes, arm.follows = {"safety": ("the arm's pose is late",)}, False
+    for below_m in (0.004, 0.008, 0.012):
+        arm.pose = frames.pose(START[:3, 3] - [0, 0, below_m], TOOL_DOWN)
+        hold(made)
+    np.testing.assert_allclose(arm.commands[-1][2, 3], START[2, 3] - 0.004)
+    arm.pose = frames.pose(START[:3, 3] - [0, 0, 0.05], TOOL_DOWN)
+    hold(made)
+    np.testing.assert_allclose(arm.commands[-1][:3, 3], arm.pose[:3, 3], err_msg="pushed away, the target follows")
+    arm.pose, arm.changes = frames.pose(arm.pose[:3, 3] + [0, 0, 0.01], TOOL_DOWN), {}
+    hold(made)
+    np.testing.assert_allclose(arm.commands[-1][:3, 3], arm.pose[:3, 3], err_msg="it begins where the arm is")
+
+
+def test_a_soft_arm_that_stood_with_a_lead_is_not_taken_for_one_without_a_controller(monkeypatch):
+    monkeypatch.setattr("actor.robots.franka.FOLLOW_S", 0.2)
+    made, arm = robot("slide", recovery={"automatic": False})
+    arm.follows = False
+    act(made, y=1.0)
+    hold(made)
+    arm.pose = made._filter.pose.copy()
+    arm.pose[1, 3] -= 0.05
+    time.sleep(0.3)
+    act(made, y=0.5)
+    assert made.read().faults == ()
+
+
 def test_an_arm_that_no_controller_moves_is_noticed(monkeypatch):
     monkeypatch.setattr("actor.robots.franka.FOLLOW_S", 0.1)
     made, arm = robot("slide", recovery={"automatic": False})
@@ -311,6 +357,14 @@ def test_a_force_over_its_limit_is_told_and_ends_when_it_ends():
     assert made.read().faults == ()
 
 
+def test_a_force_is_noticed_while_somebody_stands_who_asked_to_hold_once():
+    made, arm = robot("slide")
+    made.hold()
+    arm.changes = {"wrench": np.array([0, 0, 45.0, 0, 0, 0])}
+    time.sleep(0.1)
+    assert made.read().faults == ("force at the tool is 45 N, limit 30 N",)
+
+
 def test_a_stuck_gripper_is_told_after_a_while():
     made, arm = robot(gripper={**read_named("robots", "franka_sim")["franka"]["gripper"], "stuck_after_s": 0.1})
     arm.width_m = 0.46 * 0.08
@@ -321,6 +375,12 @@ def test_a_stuck_gripper_is_told_after_a_while():
 
 
 # --- what does not fit is refused -------------------------------------------------------------------------------------------
+
+
+def test_a_gripper_whose_width_nobody_tells_is_refused():
+    gripper = read_named("robots", "franka_sim")["franka"]["gripper"]
+    with pytest.raises(ConfigError, match="finger_joints"):
+        made_config(gripper={**gripper, "finger_joints": []})
 
 
 def test_what_a_real_arm_does_not_have_is_refused_with_the_remedy():

@@ -41,6 +41,9 @@ class WhereJudge:
     def threshold(self, phase: str) -> float:
         return 0.5
 
+    def doubt(self, observation, phase: str) -> float:
+        return 0.0
+
 
 def wait(condition, what: str, timeout_s: float = 10.0) -> None:
     until = time.monotonic() + timeout_s

@@ -6,6 +6,7 @@ Here because it puts together what may not import each other: the actor's record
 from __future__ import annotations
 
 import math
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from dashboard.app import Answer, create_app
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
 from dashboard.teleop import Held
+from etude.addresses import is_loopback
 from etude.config import RunConfig
 from etude.episodes.store import EpisodeStore
 from etude.robot import Robot
@@ -96,8 +98,10 @@ class Page:
         self._mappers: dict[str, Mapper] = {}
         self._operator, self._picture_s, self._watched = "", 0.0, False
         listener = open_port(config.dashboard.host, config.dashboard.port)
-        self.url = "http://{}:{}".format(*listener.getsockname()[:2])
-        self._server = make_server(create_app(self, config.dashboard.host))
+        host, port = listener.getsockname()[:2]
+        token = "" if is_loopback(host) else config.dashboard.token or secrets.token_urlsafe(16)
+        self.url = f"http://{host}:{port}" + (f"/?token={token}" if token else "")
+        self._server = make_server(create_app(self, config.dashboard.host, token))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
         self._thread.start()
 

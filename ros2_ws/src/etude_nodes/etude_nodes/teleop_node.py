@@ -76,22 +76,27 @@ class TeleopNode(Node):
     def _on_pedal(self, message: Bool) -> None:
         self._pedal = (time.monotonic(), message.data)
 
-    def _pedal_down(self) -> bool:
-        """A pedal that has fallen silent is not held."""
-        return self._pedal[1] and time.monotonic() - self._pedal[0] <= SILENT_AFTER_S
+    @property
+    def _pedal_is_lost(self) -> bool:
+        """It was held and has fallen silent. Then nothing is said, because a pedal that is let go gives the robot back."""
+        return self._pedal[1] and time.monotonic() - self._pedal[0] > SILENT_AFTER_S
 
     def _on_twist(self, message: TwistStamped) -> None:
         linear, angular = message.twist.linear, message.twist.angular
+        if self._pedal_is_lost:
+            return
         try:
             vectors = (linear.x, linear.y, linear.z), (angular.x, angular.y, angular.z)
-            self._take(twist.sample(message.header.frame_id, *vectors, self._pedal_down()))
+            self._take(twist.sample(message.header.frame_id, *vectors, self._pedal[1]))
         except TeleopError as error:
             self.get_logger().error(str(error), throttle_duration_sec=5.0)
 
     def _on_leader(self, message: JointState) -> None:
         assert self._leader is not None
+        if self._pedal_is_lost:
+            return
         stamp_s = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
-        buttons = frozenset({twist.PEDAL}) if self._pedal_down() else frozenset()
+        buttons = frozenset({twist.PEDAL}) if self._pedal[1] else frozenset()
         try:
             self._take(self._leader.sample(list(message.name), list(message.position), stamp_s, buttons))
         except TeleopError as error:
@@ -130,6 +135,8 @@ class TeleopNode(Node):
             if self._device is not None:
                 self._device.close()
                 self._device = None
+                # until the actor holds: a device that is opened again says that nothing is held, and that would be giving back
+                self._try_s = time.monotonic() + TRY_AGAIN_S
             return None
 
 

@@ -130,6 +130,9 @@ class PixelJudge:
     def threshold(self, phase: str) -> float:
         return 0.5
 
+    def forget(self) -> None:
+        pass
+
 
 def point_config(**changes) -> RunConfig:
     """A run on the point robot. `changes` are ``section__key`` keyword arguments, e.g. ``reward__step=-1.0``."""

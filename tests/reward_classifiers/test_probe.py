@@ -68,6 +68,10 @@ def test_frames_shown_again_are_not_embedded_again_nor_counted_twice(dot_stores:
     assert judge.probability(dot(0.9), "forward") == after_one, "still the window (0.2, 0.9)"
     assert judge.backend._cache.encoded == encoded + 2  # type: ignore[attr-defined]
     assert 0.0 <= judge.doubt(dot(0.9), "forward") <= 0.5
+    judge.forget()
+    segment = {key: np.stack([array]) for key, array in dot(0.9).items()}
+    first = judge.segment_probabilities(segment, "forward")[0]
+    assert judge.probability(dot(0.9), "forward") == pytest.approx(first, abs=1e-6) != after_one, "a new attempt: (0.9, 0.9)"
 
 
 def test_embeddings_are_kept_on_disk_by_the_picture(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ class Slow:
     name = "slow:0"
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self.error = seconds, ""
+        self.seconds, self.error, self.forgotten = seconds, "", 0
 
     def probability(self, observation, phase: str) -> float:
         time.sleep(self.seconds)
@@ -157,6 +157,9 @@ class Slow:
 
     def threshold(self, phase: str) -> float:
         return 0.5
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
 
 def ask(judge: DeadlineJudge, seconds: float, phase: str = "forward") -> list[float]:
@@ -188,6 +191,23 @@ def test_late_answers_and_those_of_the_other_direction_do_not_count() -> None:
     judge.probability(dot(0.9), "forward")
     time.sleep(0.2)
     assert math.isnan(judge.probability(dot(0.9), "backward"))
+    judge.close()
+
+
+def test_answers_about_the_attempt_before_do_not_count() -> None:
+    slow = Slow(0.1)
+    judge = DeadlineJudge(slow, deadline_s=5.0)
+    judge.probability(dot(0.9), "forward")
+    time.sleep(0.03)  # the thread looks at it now
+    judge.probability(dot(0.9), "forward")  # and this one waits for its turn
+    judge.forget()
+    time.sleep(0.4)
+    assert math.isnan(judge.probability(dot(0.1), "forward")) and slow.forgotten == 0
+    end, answer = time.monotonic() + 5.0, math.nan
+    while time.monotonic() < end and math.isnan(answer):
+        time.sleep(0.01)
+        answer = judge.probability(dot(0.1), "forward")
+    assert answer == pytest.approx(0.1) and slow.forgotten == 1
     judge.close()
 
 

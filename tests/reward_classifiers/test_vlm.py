@@ -40,6 +40,18 @@ def test_a_word_that_is_not_listed_has_at_most_the_smallest_listed_probability()
     assert log_odds_of(answer(no=0.9, Nope=0.02), "here") == pytest.approx(math.log(0.02 / 0.9))
 
 
+def test_a_word_of_no_probability_at_all_decides_and_two_of_them_are_refused() -> None:
+    listed = lambda yes, no: {  # noqa: E731
+        "choices": [
+            {"logprobs": {"content": [{"top_logprobs": [{"token": "yes", "logprob": yes}, {"token": "no", "logprob": no}]}]}}
+        ]
+    }
+    assert log_odds_of(listed(-0.1, -math.inf), "here") == 30.0
+    assert log_odds_of(listed(-math.inf, -0.1), "here") == -30.0
+    with pytest.raises(EndpointError, match="not numbers"):
+        log_odds_of(listed(-math.inf, -math.inf), "here")
+
+
 @pytest.mark.parametrize(
     ("told", "message"),
     [

@@ -276,10 +276,10 @@ class ControlLoop:
             phase = self._state.phase
             if self._announced != (self._recorder.segment, phase):
                 self._announced = (self._recorder.segment, phase)
+                self._scorer.forget()
                 if self._robot.begin_phase(phase, self._rng):
                     return None  # it shows another goal now: begin at the next control step, on a checked reading
-            met, _ = self._scorer.look(reading, phase)
-            if not met or phase in self._learned:
+            if phase in self._learned or not self._scorer.look(reading, phase)[0]:
                 self._apply(practice.Begun())
                 return self._open(reading, phase, armed=True)
             contradiction = self._state.reset != "human" and self._scorer.look(reading, practice.opposite(phase))[0]

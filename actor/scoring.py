@@ -59,16 +59,23 @@ class Scorer:
         self._needed = needed if judge is not None else 1
         self._votes: deque[bool] = deque(maxlen=(window or needed) if judge is not None else 1)
         self._armed = True
+        self._answered = True
 
     @property
     def name(self) -> str:
         """Goes into `Step.judged_by`."""
         return ENVIRONMENT if self._judge is None else self._judge.name
 
+    def forget(self) -> None:
+        """Another attempt begins: call before its first frame is looked at."""
+        if self._judge is not None:
+            self._judge.forget()
+
     def start(self, armed: bool = True) -> None:
-        """Begin a segment. Unarmed, success needs a frame that does not look like success first (the start itself did)."""
+        """Begin a segment. Unarmed, success needs a frame that does not look like success first: the start itself did, or a slow
+        judge had not said anything about it yet."""
         self._votes.clear()
-        self._armed = armed
+        self._armed = armed and self._answered
 
     def look(self, reading: Reading, phase: str) -> tuple[bool, float]:
         """(this frame alone looks like success, probability), without touching the hysteresis."""
@@ -83,6 +90,7 @@ class Scorer:
                 )
             return bool(truth), float(truth)
         probability = float(self._judge.probability(reading.observation, phase))
+        self._answered = not math.isnan(probability)
         # A NaN probability compares false: a broken judge never grants a success.
         return probability >= self._judge.threshold(phase), probability
 

@@ -96,3 +96,7 @@ class Judge(Protocol):
     def threshold(self, phase: str) -> float:
         """Probability at and above which a frame counts as success (before hysteresis)."""
         ...
+
+    def forget(self) -> None:
+        """Another attempt begins: what was shown before counts for nothing from now on."""
+        ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import json
 import math
@@ -58,7 +59,7 @@ class Endpoint:
                 f"endpoint {self._url} refuses ({error.code}: {said}): check recipe.reward.classifier.model {self._model!r}, and "
                 "that the model takes images"
             ) from error
-        except (OSError, ValueError) as error:  # refused, timed out, not JSON
+        except (OSError, ValueError, http.client.HTTPException) as error:  # refused, timed out, cut short, not JSON
             raise EndpointError(
                 f"endpoint {self._url} does not answer ({error}): start the server, or correct recipe.reward.classifier.endpoint"
             ) from error
@@ -87,7 +88,9 @@ def log_odds_of(answer: Any, url: str) -> float:
         )
     floor = min(p for _, p in found)
     yes, no = (np.logaddexp.reduce(words[word]) if words[word] else floor for word in ("yes", "no"))
-    return float(np.clip(yes - no, -30.0, 30.0)) if math.isfinite(yes - no) else 0.0
+    if math.isnan(yes) or math.isnan(no) or yes == no == -math.inf:
+        raise EndpointError(f"endpoint {url} gives log-probabilities of yes and no that are not numbers: {yes}, {no}")
+    return float(np.clip(yes - no, -30.0, 30.0))
 
 
 def _data_url(view: np.ndarray) -> str:

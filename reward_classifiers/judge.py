@@ -78,6 +78,10 @@ class ImageJudge:
     def threshold(self, phase: str) -> float:
         return self.calibration.thresholds[phase]
 
+    def forget(self) -> None:
+        """The next frame is the first of an attempt, as the first of a segment is in training."""
+        self._recent.clear()
+
     def segment_probabilities(self, observation: Observation, phase: str) -> np.ndarray:
         """Of every frame of a segment, arrays with a leading time axis: float32 ``(T,)``. Each frame sees those before it in the
         segment; before the first there is the first."""

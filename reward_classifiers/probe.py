@@ -5,7 +5,8 @@ The encoder is the costly part and sees every picture once (`embeddings.py`); tr
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,10 @@ def train_probe(
 ) -> Trained:
     """Heads on all frames; out-of-fold logits from heads that were trained without that fold.
 
+    Member k has the same start, prior and episode weights in every part of the data, and all see one projection, which knows
+    pictures but no labels: what is chosen on out-of-fold members (temperature, thresholds, also under HyRe's weights) fits the
+    final ones.
+
     Raises:
         ClassifierError: the encoder cannot be loaded.
     """
@@ -117,30 +122,31 @@ def train_probe(
         if progress is not None:
             progress(number + 1, len(copies), f"{encoder.name}: pictures embedded, {cache.encoded} of them new")
     embeddings = np.stack(embedded)  # (copies, N, F, V, D)
-    velocities = frames.motion.shape[1]
+    projection = Projection.fit(embeddings.reshape(-1, *embeddings.shape[3:]), FEATURES)
+    tokens, motion = projection(embeddings), motion_features(frames.motion)
     head = HeadSpec(
         kind=config.head,
-        frames=embeddings.shape[2],
-        views=embeddings.shape[3],
-        features=min(FEATURES, embeddings.shape[4]),
-        motion=velocities,
+        frames=tokens.shape[2],
+        views=tokens.shape[3],
+        features=tokens.shape[4],
+        motion=frames.motion.shape[1],
         prior_scale=config.prior_scale,
     )
     held_out = np.zeros((config.heads, len(frames), len(PHASES)), np.float32)
     parts = [*np.unique(fold), None]
     for number, part in enumerate(parts):
         rows = np.flatnonzero(fold != part) if part is not None else np.arange(len(frames))
-        projection, fitted, heads, priors = _fit(frames, embeddings, rows, head, config, seed + number)
+        heads, priors = _fit(frames, tokens, rows, head, config, seed)
         if part is not None:
             out = np.flatnonzero(fold == part)
-            tokens, motion = projection(embeddings[0, out]), motion_features(frames.motion[out])
-            held_out[:, out] = in_batches(lambda *x, model=(heads, priors, fitted): ensemble_logits(*model, *x), tokens, motion)
+            model = partial(ensemble_logits, heads, priors, head)
+            held_out[:, out] = in_batches(model, tokens[0, out], motion[out])
         if progress is not None:
             progress(number + 1, len(parts), f"{config.heads} heads trained")
     architecture = {
         "encoder": config.encoder,
         "encoder_version": encoder.name,
-        "head": asdict(fitted),
+        "head": asdict(head),
         "cameras": spec.cameras,
         "state_names": spec.state_names,
         "members": config.heads,
@@ -149,20 +155,19 @@ def train_probe(
 
 
 def _fit(
-    frames: FrameSet, embeddings: np.ndarray, rows: np.ndarray, head: HeadSpec, config: ClassifierConfig, seed: int
-) -> tuple[Projection, HeadSpec, Params, Params]:
+    frames: FrameSet, tokens: np.ndarray, rows: np.ndarray, head: HeadSpec, config: ClassifierConfig, seed: int
+) -> tuple[Params, Params]:
+    """(heads, priors) from `rows` of all copies, tokens ``(copies, N, F, V, P)``."""
     rng = np.random.default_rng([seed, 0x9E0B])
-    copies, total = embeddings.shape[:2]
-    projection = Projection.fit(embeddings[:, rows].reshape(-1, *embeddings.shape[3:]), head.features)
-    head = replace(head, features=projection.basis.shape[-1])
+    copies, total = tokens.shape[:2]
+    _, episode = np.unique(frames.group, return_inverse=True)
+    weights = rng.exponential(size=(config.heads, episode.max() + 1))[:, episode] if config.heads > 1 else np.ones((1, total))
     pools = class_pools(frames.take(rows), NEAR_FRAMES, NEAR_WEIGHT)
     batches = rows[np.stack([draw(pools, BATCH_SIZE, rng) for _ in range(config.updates)])]
     batches = batches + total * rng.integers(0, copies, batches.shape)
-    _, episode = np.unique(frames.group, return_inverse=True)
-    weights = rng.exponential(size=(config.heads, episode.max() + 1))[:, episode] if config.heads > 1 else np.ones((1, total))
-    heads, priors = fit_heads(  # arrays of all frames, so that one compiled program serves all parts; only `rows` are drawn
+    return fit_heads(  # arrays of all frames, so that one compiled program serves all parts; only `rows` are drawn
         head,
-        projection(embeddings).reshape(copies * total, head.frames, head.views, -1),
+        tokens.reshape(copies * total, *tokens.shape[2:]),
         np.tile(motion_features(frames.motion), (copies, 1)),
         np.tile(frames.labels, (copies, 1)),
         np.tile(weights, (1, copies)).astype(np.float32),
@@ -171,7 +176,6 @@ def _fit(
         config.weight_decay,
         seed,
     )
-    return projection, head, heads, priors
 
 
 def _augmented(images: Images, seed: int, copy: int) -> Images:

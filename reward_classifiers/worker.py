@@ -21,6 +21,7 @@ NO_ANSWER = float("nan")
 @dataclass(frozen=True)
 class _Answer:
     phase: str
+    attempt: int
     asked_s: float
     probability: float
     doubt: float
@@ -42,9 +43,10 @@ class DeadlineJudge:
         self.problem = ""
         self._judge, self._deadline_s, self._missed = judge, deadline_s, missed
         self._wake = threading.Condition()
-        self._asked: tuple[Observation, str, float] | None = None
+        self._asked: tuple[Observation, str, int, float] | None = None
         self._ready: _Answer | None = None
         self._doubt = 0.0
+        self._attempt = 0
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="slow-judge", daemon=True)
         self._thread.start()
@@ -52,10 +54,10 @@ class DeadlineJudge:
     def probability(self, observation: Observation, phase: str) -> float:
         now = time.monotonic()
         with self._wake:
-            self._asked = ({key: array.copy() for key, array in observation.items()}, phase, now)
+            self._asked = ({key: array.copy() for key, array in observation.items()}, phase, self._attempt, now)
             self._wake.notify()
             ready, self._ready = self._ready, None
-            if ready is None or ready.phase != phase:
+            if ready is None or (ready.phase, ready.attempt) != (phase, self._attempt):
                 return self._missed
             if now - ready.asked_s > self._deadline_s:
                 self.missed_deadlines += 1
@@ -71,6 +73,13 @@ class DeadlineJudge:
     def threshold(self, phase: str) -> float:
         return self._judge.threshold(phase)
 
+    def forget(self) -> None:
+        """Answers about frames of the attempt before, also those that are still being looked at, are dropped when they come."""
+        with self._wake:
+            self._attempt += 1
+            self._asked = None
+            self._doubt = 0.0
+
     def close(self) -> None:
         """End the thread after the look that it is at."""
         with self._wake:
@@ -79,15 +88,19 @@ class DeadlineJudge:
         self._thread.join(timeout=1.0)
 
     def _work(self) -> None:
+        looked_at = 0
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._closed or self._asked is not None)
                 if self._closed or self._asked is None:
                     return
-                (observation, phase, asked_s), self._asked = self._asked, None
+                (observation, phase, attempt, asked_s), self._asked = self._asked, None
             try:
+                if attempt != looked_at:
+                    self._judge.forget()
+                    looked_at = attempt
                 probability = self._judge.probability(observation, phase)
-                answer = _Answer(phase, asked_s, probability, self._judge.doubt(observation, phase))
+                answer = _Answer(phase, attempt, asked_s, probability, self._judge.doubt(observation, phase))
             except Exception as error:  # a thread that dies would leave the robot without a judge, silently
                 self.failures += 1
                 if str(error) != self.problem:

@@ -116,7 +116,7 @@ class PixelJudge:
 
     def __init__(self) -> None:
         self.lies: set[int] = set()
-        self.calls = 0
+        self.calls = self.forgotten = 0
 
     def probability(self, observation, phase: str) -> float:
         self.calls += 1
@@ -129,6 +129,9 @@ class PixelJudge:
 
     def threshold(self, phase: str) -> float:
         return 0.5
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
 
 def point_config(**changes) -> RunConfig:

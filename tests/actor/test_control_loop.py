@@ -172,8 +172,10 @@ def pixel_bench(bench, judge, **changes):
 
 
 def test_success_by_the_judge_needs_consecutive_frames(bench):
-    b = pixel_bench(bench, PixelJudge())
+    judge = PixelJudge()
+    b = pixel_bench(bench, judge)
     b.practise(lambda: b.loop.status().segment > 2)
+    assert judge.forgotten >= 3, "what it saw in one attempt counts for nothing in the next"
     first = b.segments()[0]
     met = [step.success_probability >= 0.5 for step in first]
     assert met[-2:] == [True, True] and not any(met[:-2])

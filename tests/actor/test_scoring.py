@@ -28,6 +28,9 @@ class Told:
     def threshold(self, phase: str) -> float:
         return 0.5
 
+    def forget(self) -> None:
+        pass
+
 
 NONE = math.nan
 FRAME = Reading({"state": np.zeros(1, np.float32)}, 0.0)
@@ -55,4 +58,11 @@ def test_success_needs_k_of_n_answers(probabilities, needed, window, success_at)
 def test_unarmed_success_needs_a_failure_first_and_no_answer_is_none():
     scorer = Scorer(Told(0.9, NONE, 0.9, 0.1, 0.9), 1)
     scorer.start(armed=False)
+    assert [scorer.score(FRAME, "forward").success for _ in range(5)] == [False, False, False, False, True]
+
+
+def test_a_start_that_nobody_answered_about_may_have_been_a_success():
+    scorer = Scorer(Told(NONE, NONE, 0.9, 0.9, 0.1, 0.9), 1)
+    assert not scorer.look(FRAME, "forward")[0]
+    scorer.start()
     assert [scorer.score(FRAME, "forward").success for _ in range(5)] == [False, False, False, False, True]

@@ -6,8 +6,8 @@ import pytest
 
 from actor.commands import record_into
 from etude.config import ConfigError, load_run_config
-from etude.run_folder import RunFolder
-from etude_nodes.prepare import missing
+from etude.run_folder import RunFolder, classifier_frames_store
+from etude_nodes.prepare import classifier_cache, demonstrations_of, missing
 
 STATE = {"task": "slide", "robot": "sim_panda_fast", "observation": "state"}
 
@@ -29,3 +29,14 @@ def test_a_real_arm_is_not_asked_to_record_demonstrations(tmp_path, monkeypatch)
     config = load_run_config({"task": "slide", "robot": "franka_fr3", "recipe": "rlpd"})
     with pytest.raises(ConfigError, match=r"demonstrations and play of task 'slide' are missing.*real arm.*teleoperation"):
         missing(config, RunFolder(tmp_path / "run"))
+
+
+def test_another_question_makes_another_classifier(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("ETUDE_DATA", str(tmp_path))
+    config = load_run_config({"task": "slide", "robot": "sim_panda_fast", "recipe": "rlpd"})
+    for store in (demonstrations_of(config), classifier_frames_store("slide")):
+        store.mkdir(parents=True)
+        (store / "store.json").touch()
+    forward = config.task.forward.model_copy(update={"question": "Is the knob in the window?"})
+    asked = config.model_copy(update={"task": config.task.model_copy(update={"forward": forward})})
+    assert classifier_cache(config) == classifier_cache(config) != classifier_cache(asked)

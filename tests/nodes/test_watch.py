@@ -52,6 +52,9 @@ class StateJudge:
     def threshold(self, phase: str) -> float:
         return 0.5
 
+    def forget(self) -> None:
+        pass
+
 
 def test_a_line_says_probability_verdict_and_truth():
     assert line(STEP, 0.75, 0.5).endswith("0.750 success, truth success")

@@ -17,8 +17,11 @@ from etude.episodes.store import EpisodeStore
 from reward_classifiers import ClassifierError, load_judge, train_classifier
 from reward_classifiers.embeddings import EmbeddingCache
 from reward_classifiers.encoders import Hog, load_encoder
+from reward_classifiers.files import read_classifier
+from reward_classifiers.frames import FrameRules
 from reward_classifiers.heads import HeadSpec, Projection, apply, balanced_loss, initialise
 from reward_classifiers.measure import measure
+from reward_classifiers.train import gather
 
 Stores = tuple[EpisodeStore, EpisodeStore]
 
@@ -37,7 +40,8 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("head", "frames"), [("linear", 1), ("mlp", 1), ("attention", 2)])
 def test_every_head_learns_both_goals(dot_stores: Stores, tmp_path: Path, head: str, frames: int) -> None:
-    report = train_classifier(dot_stores[0], probe_config(head=head, frames=frames), tmp_path / "c", 0, None, dot_stores[1])
+    config = probe_config(head=head, frames=frames, updates=300)  # after 100 a linear head has hardly left its random start
+    report = train_classifier(dot_stores[0], config, tmp_path / "c", 0, None, dot_stores[1])
     assert report["backend"] == "probe"
     judge = load_judge(tmp_path / "c")
     assert judge.name == f"probe:{report['digest'][:8]}" and judge.backend.frames == frames
@@ -45,9 +49,22 @@ def test_every_head_learns_both_goals(dot_stores: Stores, tmp_path: Path, head: 
     fresh.play(6, seed=9)
     result = measure(judge, fresh.done(), 2)
     for phase in ("forward", "backward"):
+        # a column of pixels is 8% of all frames, and the one at the goal's edge shows successes and failures alike
         assert result.frames[phase].false_positive_rate.value < 0.1
-        assert result.frames[phase].recall.value > (0.0 if head == "linear" else 0.4), "edges of an interval are not linear"
+        assert result.frames[phase].recall.value > 0.7
     assert judge.probability(dot(0.95), "forward") > 0.5 > judge.probability(dot(0.05), "forward")
+
+
+def test_a_member_is_the_same_one_in_every_part_of_the_data(dot_stores: Stores, tmp_path: Path) -> None:
+    """Thresholds and HyRe's weights are chosen on out-of-fold members; untrained ones differ by nothing."""
+    untrained = probe_config(head="linear", updates=1, learning_rate=1e-9)
+    train_classifier(dot_stores[0], untrained, tmp_path / "c", 0)
+    held_out = read_classifier(tmp_path / "c")[1]["held_out/logits"]
+    frames, _ = gather(dot_stores[0], None, "dot", FrameRules())
+    backend = load_judge(tmp_path / "c").backend
+    state = np.zeros((len(frames), len(backend.state_names)), np.float32)
+    final = backend.member_logits(frames.images, state, "forward")
+    np.testing.assert_allclose(held_out[:, :, 0], final, atol=1e-4)
 
 
 def test_the_same_data_and_seed_give_the_same_probe(dot_stores: Stores, tmp_path: Path) -> None:
@@ -68,6 +85,10 @@ def test_frames_shown_again_are_not_embedded_again_nor_counted_twice(dot_stores:
     assert judge.probability(dot(0.9), "forward") == after_one, "still the window (0.2, 0.9)"
     assert judge.backend._cache.encoded == encoded + 2  # type: ignore[attr-defined]
     assert 0.0 <= judge.doubt(dot(0.9), "forward") <= 0.5
+    judge.forget()
+    segment = {key: np.stack([array]) for key, array in dot(0.9).items()}
+    first = judge.segment_probabilities(segment, "forward")[0]
+    assert judge.probability(dot(0.9), "forward") == pytest.approx(first, abs=1e-6) != after_one, "a new attempt: (0.9, 0.9)"
 
 
 def test_embeddings_are_kept_on_disk_by_the_picture(tmp_path: Path) -> None:

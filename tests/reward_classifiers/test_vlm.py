@@ -40,6 +40,18 @@ def test_a_word_that_is_not_listed_has_at_most_the_smallest_listed_probability()
     assert log_odds_of(answer(no=0.9, Nope=0.02), "here") == pytest.approx(math.log(0.02 / 0.9))
 
 
+def test_a_word_of_no_probability_at_all_decides_and_two_of_them_are_refused() -> None:
+    listed = lambda yes, no: {  # noqa: E731
+        "choices": [
+            {"logprobs": {"content": [{"top_logprobs": [{"token": "yes", "logprob": yes}, {"token": "no", "logprob": no}]}]}}
+        ]
+    }
+    assert log_odds_of(listed(-0.1, -math.inf), "here") == 30.0
+    assert log_odds_of(listed(-math.inf, -0.1), "here") == -30.0
+    with pytest.raises(EndpointError, match="not numbers"):
+        log_odds_of(listed(-math.inf, -math.inf), "here")
+
+
 @pytest.mark.parametrize(
     ("told", "message"),
     [
@@ -144,7 +156,7 @@ class Slow:
     name = "slow:0"
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self.error = seconds, ""
+        self.seconds, self.error, self.forgotten = seconds, "", 0
 
     def probability(self, observation, phase: str) -> float:
         time.sleep(self.seconds)
@@ -158,6 +170,9 @@ class Slow:
     def threshold(self, phase: str) -> float:
         return 0.5
 
+    def forget(self) -> None:
+        self.forgotten += 1
+
 
 def ask(judge: DeadlineJudge, seconds: float, phase: str = "forward") -> list[float]:
     """Answers of a loop at about 200 Hz."""
@@ -169,10 +184,12 @@ def ask(judge: DeadlineJudge, seconds: float, phase: str = "forward") -> list[fl
 
 
 def test_the_loop_never_waits_and_every_look_is_answered_once() -> None:
-    judge = DeadlineJudge(Slow(0.05), deadline_s=5.0)
+    slow = Slow(0.5)
+    judge = DeadlineJudge(slow, deadline_s=5.0)
     started = time.monotonic()
     assert math.isnan(judge.probability(dot(0.9), "forward"))
-    assert time.monotonic() - started < 0.045, "it did not wait for the look"
+    assert time.monotonic() - started < 0.45, "it did not wait for the look"
+    slow.seconds = 0.05  # the looks from now on
     answers = ask(judge, 1.0)
     given = [a for a in answers if not math.isnan(a)]
     assert given and given == pytest.approx([0.9] * len(given)) and len(given) <= 1.1 / 0.05
@@ -188,6 +205,24 @@ def test_late_answers_and_those_of_the_other_direction_do_not_count() -> None:
     judge.probability(dot(0.9), "forward")
     time.sleep(0.2)
     assert math.isnan(judge.probability(dot(0.9), "backward"))
+    judge.close()
+
+
+def test_answers_about_the_attempt_before_do_not_count() -> None:
+    slow = Slow(0.1)
+    judge = DeadlineJudge(slow, deadline_s=5.0)
+    judge.probability(dot(0.9), "forward")
+    time.sleep(0.03)  # the thread looks at it now
+    judge.probability(dot(0.9), "forward")  # and this one waits for its turn
+    judge.forget()
+    time.sleep(0.4)
+    assert slow.forgotten == 0, "the judge itself is told by the thread that asks it"
+    assert math.isnan(judge.probability(dot(0.1), "forward"))
+    end, answer = time.monotonic() + 5.0, math.nan
+    while time.monotonic() < end and math.isnan(answer):
+        time.sleep(0.01)
+        answer = judge.probability(dot(0.1), "forward")
+    assert answer == pytest.approx(0.1) and slow.forgotten == 1
     judge.close()
 
 

@@ -70,6 +70,7 @@ def _check_directions(config: RunConfig) -> None:
 
 def classifier_cache(config: RunConfig) -> Path:
     """Where the classifier for these recordings, settings and program is kept. Any other of these makes another folder."""
+    directions = (config.task.forward, config.task.backward)
     ingredients = {
         # when each was recorded: recording anew makes a new file
         "recordings": [
@@ -78,6 +79,7 @@ def classifier_cache(config: RunConfig) -> Path:
         ],
         "program": [digest(path.read_bytes()) for path in sorted((REPOSITORY / "reward_classifiers").glob("*.py"))],
         "classifier": config.recipe.reward.classifier.model_dump(mode="json"),
+        "sentences": [(one.instruction, one.question, one.done_text, one.undone_text) for one in directions],
         "max_false_positive_rate": config.recipe.reward.max_false_positive_rate,
         "cameras": config.task.cameras,
         "image_size_px": config.task.image_size_px,

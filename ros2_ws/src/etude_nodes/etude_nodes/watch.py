@@ -41,6 +41,8 @@ class Watcher(Node):
     def _on_step(self, message: msg.Step) -> None:
         try:
             step = convert.step_from_message(message)
+            if step.is_first:
+                self._judge.forget()
             probability = self._judge.probability(step.observation, step.phase)
         except ValueError as error:  # a malformed message, or another robot's cameras
             self.get_logger().error(str(error), throttle_duration_sec=5.0)

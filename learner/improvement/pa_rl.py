@@ -125,7 +125,8 @@ def loss(
     distillation = improver.policy.supervised_loss(improver.recipe, policy, rows.z, target, cloning_key)
     distillation = (rows.weight * distillation).mean()
     metrics = {"policy/distillation_loss": distillation, "policy/q": q.mean()}
-    if improver.recipe.improvement.bc_weight == 0.0:
+    config = improver.recipe.improvement
+    if config.bc_weight == 0.0 and config.bc_schedule != "annealed":
         return distillation, metrics
     cloning = cloning_loss(improver, policy, rows, rows.demonstration * rows.weight, demonstration_key)
-    return combine(improver.recipe.improvement, distillation, cloning, step), {**metrics, "policy/bc_loss": cloning}
+    return combine(config, distillation, cloning, step), {**metrics, "policy/bc_loss": cloning}

@@ -44,6 +44,9 @@ class WhereJudge:
     def doubt(self, observation, phase: str) -> float:
         return 0.0
 
+    def forget(self) -> None:
+        pass
+
 
 def wait(condition, what: str, timeout_s: float = 10.0) -> None:
     until = time.monotonic() + timeout_s

@@ -259,7 +259,7 @@ class ControlLoop:
         if self._recorder.open:
             self._act(reading, human)
         elif human:
-            self._execute(self._takeover.action(self._executed), reading)
+            self._execute(self._takeover.action(self._executed, reading), reading)
 
     def _stand(self) -> None:
         """An operator has the robot and does not move it: it stands still, and an open segment waits for what comes next."""
@@ -334,7 +334,7 @@ class ControlLoop:
             self._policy.begin()  # what was planned before a person acted is not what the policy would do now
         self._human_acted, version = human, self._policy.version if prepared else 0
         proposed: Any = self._policy.act(reading.observation, self._state.phase, True) if prepared else None
-        action = self._execute(self._takeover.action(self._executed) if human else proposed, reading)
+        action = self._execute(self._takeover.action(self._executed, reading) if human else proposed, reading)
         self._recorder.acted(action, action if proposed is None else proposed, Source(human), version)
         self._progress.env_steps += 1
         if human:

@@ -26,6 +26,11 @@ class Gripper:
         self._width_m = float("nan")
         self._still_since_s = 0.0
 
+    @property
+    def as_it_is(self) -> float:
+        """A normalised action that means neither goal."""
+        return 0.5 * (self._config.open_above + self._config.close_below)
+
     def decide(self, value: float, now_s: float) -> Wish | None:
         """The goal to send for the normalised action `value`; None when the gripper shall go on as it is, or `value` is NaN."""
         if value >= self._config.open_above:

@@ -189,7 +189,7 @@ class Session:
         if self._stage is Stage.RECORDING and self._record(reading):
             return reading
         self._executed, _ = filter_action(
-            self._takeover.action(self._executed),
+            self._takeover.action(self._executed, reading),
             reading,
             self._config.robot.safety,
             self._robot.action_spec,

@@ -77,7 +77,7 @@ def filter_action(
     if boxed and not located and any(name in action_spec.names for name in TRANSLATION):
         reasons.append("tool position is unknown, the workspace box cannot be checked")
     if reasons:
-        return hold_action(action_spec, previous), tuple(reasons)
+        return hold_action(action_spec, previous, reading.gripper_as_it_is), tuple(reasons)
     assert proposed is not None
     safe = np.clip(proposed, -1.0, 1.0)
     if np.abs(proposed - safe).max(initial=0.0) > ROUNDING:
@@ -90,15 +90,16 @@ def filter_action(
     return safe.astype(np.float32), tuple(reasons)
 
 
-def hold_action(action_spec: ActionSpec, previous: np.ndarray | None) -> np.ndarray:
-    """The action of standing still: zeros, joint targets and the gripper as they were (a gripper never commanded is open)."""
+def hold_action(action_spec: ActionSpec, previous: np.ndarray | None, gripper_as_it_is: float = 1.0) -> np.ndarray:
+    """The action of standing still: zeros, joint targets and the gripper as they were in `previous`; see
+    `etude.robot.Reading.gripper_as_it_is` for a gripper that was never commanded."""
     action = action_spec.zeros()
     if previous is not None:
         joints = _joints(action_spec)
         action[joints] = np.clip(np.nan_to_num(previous[joints]), -1.0, 1.0)
     if GRIPPER in action_spec.names:
         index = action_spec.names.index(GRIPPER)
-        action[index] = 1.0 if previous is None else np.clip(np.nan_to_num(previous[index]), -1.0, 1.0)
+        action[index] = gripper_as_it_is if previous is None else np.clip(np.nan_to_num(previous[index]), -1.0, 1.0)
     return action
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from actor import authority, practice
 from actor.authority import Authority, Holder
 from actor.teleop.command import TeleopCommand, action_of, refusal
+from etude.robot import Reading
 from etude.specs import ActionSpec
 
 QUEUE = 256
@@ -60,10 +61,10 @@ class Takeover:
         """See `actor.authority.who_moves`."""
         return authority.who_moves(self.authority, practising, now_s, self._step_s)
 
-    def action(self, previous: np.ndarray | None) -> np.ndarray:
-        """The operator's action, normalised, not yet filtered; `previous` was executed last."""
+    def action(self, previous: np.ndarray | None, reading: Reading) -> np.ndarray:
+        """The operator's action, normalised, not yet filtered; `previous` was executed last, None: nothing yet."""
         assert self._command is not None
-        return action_of(self._command, self._spec, self._step_s, previous)
+        return action_of(self._command, self._spec, self._step_s, previous, reading.gripper_as_it_is)
 
     def reasons(self) -> tuple[str, ...]:
         """Why the robot holds although an operator has taken over."""

@@ -25,6 +25,8 @@ class Reading:
         faults: short names of what the robot itself reports as wrong, e.g. ``("reflex",)``; any fault means hold.
         success_truth: phase -> ground truth, simulators only, else empty.
         object_lost: ground truth of an irreversible state (the object left the table), simulators only.
+        gripper_as_it_is: the action of the gripper that leaves it as it is while none was commanded yet: +1 where it starts open,
+            what a real one ignores where it may hold something since before a restart.
         episode_over: the environment ended its own episode with this observation (Gymnasium); actions do nothing until
             `Robot.hard_reset`, which such a robot must have.
     """
@@ -36,6 +38,7 @@ class Reading:
     success_truth: dict[str, bool] | None = None
     object_lost: bool = False
     episode_over: bool = False
+    gripper_as_it_is: float = 1.0
 
 
 class Robot(Protocol):

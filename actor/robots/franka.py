@@ -159,7 +159,8 @@ class FrankaRobot:
         if (state.mode == REFLEX or self._trouble) and self._config.recovery.automatic and not self._busy:
             self.recover("the driver", automatic=True)
         position = None if state.pose is None else state.pose[:3, 3].copy()
-        return Reading(observation, stamp_s, position, faults)
+        as_it_is = 1.0 if self._gripper is None else self._gripper.as_it_is
+        return Reading(observation, stamp_s, position, faults, gripper_as_it_is=as_it_is)
 
     def act(self, action: np.ndarray) -> None:
         self.action_spec.check(action)

@@ -50,13 +50,15 @@ def refusal(spec: ActionSpec) -> str:
     return ""
 
 
-def action_of(command: TeleopCommand, spec: ActionSpec, step_s: float, previous: np.ndarray | None) -> np.ndarray:
+def action_of(
+    command: TeleopCommand, spec: ActionSpec, step_s: float, previous: np.ndarray | None, gripper_as_it_is: float = 1.0
+) -> np.ndarray:
     """The normalised action of one control step of `step_s` seconds, float32 ``(dim,)``, not yet filtered.
 
     The displacement of one step is velocity times `step_s`, so it begins where the commanded pose is now. The gripper stays as in
-    the action executed last (`previous`) unless the command says otherwise.
+    the action executed last (`previous`; without one, `gripper_as_it_is`) unless the command says otherwise.
     """
-    action = hold_action(spec, previous)
+    action = hold_action(spec, previous, gripper_as_it_is)
     velocity = dict(zip((*TRANSLATION, *ROTATION), (*command.linear_m_s, *command.angular_rad_s), strict=True))
     for index, (name, scale) in enumerate(zip(spec.names, spec.scale, strict=True)):
         if name in velocity and scale:

@@ -12,6 +12,7 @@ from actor.robots import ros_arm
 from actor.robots.franka import TOOL_DOWN, FrankaRobot, specs_of
 from actor.robots.ros_arm import ArmState, Picture, decode, mode_and_errors, square
 from actor.safety import filter_action
+from actor.teleop.command import TeleopCommand, action_of
 from etude import frames
 from etude.config import ConfigError, RobotConfig, TaskConfig, build, load_run_config, read_named
 from simulation.tabletop import Tabletop
@@ -170,6 +171,16 @@ def test_the_gripper_gets_a_goal_when_its_wish_changes_and_not_at_every_step():
         act(made, gripper=value)
     goals = [made_call for made_call in arm.calls.made if made_call.startswith("/gripper")]
     assert goals == ["/gripper/target_width 0.08", "/gripper/target_width 0.0", "/gripper/target_width 0.08"]
+
+
+def test_a_restarted_driver_leaves_a_gripper_that_nobody_commanded_as_it_is():
+    made, arm = robot()
+    reading = made.read()
+    operator = TeleopCommand("ada", True, True, (0.0, 0.05, 0.0))
+    action = action_of(operator, made.action_spec, 0.1, None, reading.gripper_as_it_is)
+    made.act(action)
+    act(made, x=float("nan"))
+    assert not any(call.startswith("/gripper") for call in arm.calls.made), "it may hold something since before the restart"
 
 
 # --- faults ---------------------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ function renderStrip({ run, status: s, learner }) {
   else stat("updates", rate === null ? "–" : rate >= 10 ? whole.format(rate) : rate.toFixed(1), "updates/s",
     learner.silent ? `silent for ${ago(learner.age_s)}` : `${whole.format(updates)} in total`, learner.silent);
   if (!s) return;
-  stat("time", clock(s.practice_time_s), "", run.minutes ? `of ${run.minutes} min` : "of practice");
+  stat("time", clock(s.practice_time_s), "", run.minutes ? `of ${Math.round(run.minutes * 10) / 10} min` : "of practice");
   stat("steps", whole.format(s.env_steps), "", `${whole.format(s.segment)} segments`);
   const practising = s.mode === "forward" || s.mode === "backward";
   const age = s.weight_age_s;

@@ -97,7 +97,7 @@ class ImprovementConfig(Model):
     learn_temperature: bool = True
     target_entropy_per_dim: float = -0.5
     q_reduction: Literal["mean", "min"] = "mean"
-    bc_weight: float = Field(0.0, ge=0, description="Weight of the behaviour-cloning term on demonstration rows (gradient, pa_rl).")
+    bc_weight: float = Field(0.0, ge=0, description="gradient, pa_rl: weight of cloning demonstration rows.")
     bc_schedule: Literal["constant", "annealed", "balanced"] = Field(
         "constant",
         description="annealed: (1 − λ)·L_RL + λ·L_BC, λ from bc_weight to bc_end_weight (MEDAL++); balanced: scaled to "

@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(metaworld==3.1.1 mujoco==3.3.0)
+# imageio: gymnasium imports it for the MuJoCo environments
+packages=(metaworld==3.1.1 mujoco==3.3.0 imageio==2.37.0)
 rm -rf .venv-bench
 .venv/bin/python -m venv .venv-bench
 # its own packages come first on the path, those of .venv after them

@@ -82,6 +82,8 @@ CASES: dict[str, Case] = {
     "state-2-utd20": Case(_state(2), updates_per_call=20, reference=_TWO),
     "state-10-utd1": Case(_state(10), reference=_TEN),
     "state-10-utd20": Case(_state(10), updates_per_call=20, reference=_TEN),
+    "state-2-rlpd": Case(_state(2, improvement={"every": 20}), updates_per_call=20, reference=_TWO),
+    "state-10-rlpd": Case(_state(10, improvement={"every": 20}), updates_per_call=20, reference=_TEN),
     "pixels-64": Case(_pixels(64, "patch"), CAMERAS, reference=_IMAGES),
     "pixels-256": Case(_pixels(256, "patch"), CAMERAS),
     "conv-64": Case(_pixels(64, "conv"), CAMERAS, reference=_IMAGES, gpu_only=True),

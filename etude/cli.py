@@ -58,6 +58,10 @@ COMMANDS: dict[str, Command] = {
     "teleop list": Command("actor.teleop.commands:teleop_list", "List teleoperation mappings and connected devices."),
     "teleop test": Command("actor.teleop.commands:teleop_test", "Show what a device's axes do; nothing moves."),
     "teleop run": Command("etude_nodes.teleop_node:run_command", "Let a device take over a run's robot.", True, True),
+    "camera list": Command("actor.cameras.commands:camera_list", "List the RealSense cameras that are connected."),
+    "camera preview": Command(
+        "actor.cameras.commands:camera_preview", "Write what a robot's camera shows, and the part that a policy sees.", True
+    ),
     "task graph": Command("actor.commands:task_graph", "Check task files that share a scene, and show what leads to what."),
     "evaluate": Command("actor.commands:evaluate_command", "Run a policy from random starts and count successes.", True),
     "classifier collect": Command("actor.play_command:collect_command", "Record labelled play for the success classifier.", True),

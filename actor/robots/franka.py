@@ -14,14 +14,14 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from actor import watchdogs
+from actor.cameras import Camera, Picture, as_seen, fits, problems_of
 from actor.command_filter import CommandFilter, Measured
 from actor.gripper import Gripper
 from actor.recovery import RecoveryLimit
-from actor.robots.ros_arm import CALM_MODES, MODES, REFLEX, ArmState, square
+from actor.robots.ros_arm import CALM_MODES, MODES, REFLEX, ArmState
 from etude import frames
 from etude.config import ConfigError, RobotConfig, TaskConfig
-from etude.config.hardware import CommandLimits, FrankaConfig
+from etude.config.hardware import CameraConfig, CommandLimits, FrankaConfig
 from etude.robot import Reading
 from etude.specs import IMAGE_PREFIX, ActionSpec, Observation, ObservationSpec, digest
 
@@ -90,6 +90,16 @@ def specs_of(
     return ObservationSpec(tuple(state), cameras), ActionSpec(names, tuple(size[name] for name in task.actions))
 
 
+def open_cameras(cameras: dict[str, CameraConfig]) -> dict[str, Camera]:
+    """Open those of `cameras` that no other program drives. Raises ConfigError when librealsense is not installed."""
+    own = {name: config.realsense for name, config in cameras.items() if config.realsense is not None}
+    if not own:
+        return {}
+    from actor.cameras.realsense import RealSense
+
+    return {name: RealSense(config) for name, config in own.items()}
+
+
 def _without_numbers(text: str) -> str:
     """So that an age that grows is one event in the log and not ten in a second."""
     return re.sub(r"[\d.]+", "", text)
@@ -123,6 +133,7 @@ class FrankaRobot:
 
             arm = RosArm(config, namespace, task.cameras, limits_digest(config.limits))
         self._arm = arm
+        self._cameras = open_cameras({name: config.cameras[name] for name in task.cameras})
         self._filter = CommandFilter(config.limits, 1.0 / robot.control_rate_hz)
         self._gripper = (
             Gripper(config.gripper, config.limits.gripper_max_width_m) if config.gripper and GRIPPER in task.actions else None
@@ -146,6 +157,7 @@ class FrankaRobot:
 
     def read(self) -> Reading:
         state = self._last_state = self._arm.state()
+        state.pictures |= self._own_pictures()
         now_s = time.monotonic()
         if self._holding:  # who stands asks for it once; braking takes several commands, and forces are watched meanwhile
             self._followed_s = now_s
@@ -209,6 +221,8 @@ class FrankaRobot:
         return cv2.resize(np.ascontiguousarray(picture.image), (width, height), interpolation=cv2.INTER_AREA)
 
     def close(self) -> None:
+        for camera in self._cameras.values():
+            camera.close()
         self._arm.close()
 
     # --- commands ---------------------------------------------------------------------------------------------------------
@@ -283,23 +297,25 @@ class FrankaRobot:
     def _observe(self, state: ArmState, now_s: float) -> tuple[Observation, float, tuple[str, ...]]:
         """The observation, the time of its oldest part, and what is wrong with its pictures."""
         stamps = [state.heard_s.get("the arm's pose") or -np.inf]
-        observation, faults = self.observation_spec.zeros(), []
+        observation, faults = self.observation_spec.zeros(), list[str]()
         if state.pose is not None and state.velocity_m_s is not None:
             observation["state"] = self._proprioception(state)
-        for camera in self._task.cameras:
-            picture = state.pictures.get(camera)
-            if picture is None or not picture.image.size:
-                faults.append(
-                    f"camera {camera} shows nothing" if picture is None else f"camera {camera} sends no rgb8, bgr8 or JPEG"
-                )
+        for name in self._task.cameras:
+            picture, config = state.pictures.get(name), self._config.cameras[name]
+            trouble = self._cameras[name].trouble() if name in self._cameras else ""
+            problems = problems_of(name, picture, config, now_s, trouble)
+            faults += problems
+            if picture is None or not fits(picture.image, config.crop_px):
                 stamps.append(-np.inf)
                 continue
-            config = self._config.cameras[camera]
-            faults += watchdogs.late_inputs({f"camera {camera}": picture.heard_s}, {f"camera {camera}": config.max_age_s}, now_s)
-            faults.append(watchdogs.frozen_picture(camera, picture.changed_s, now_s, config.frozen_after_s))
-            observation[IMAGE_PREFIX + camera] = square(picture.image, self._task.image_size_px)
+            observation[IMAGE_PREFIX + name] = as_seen(picture.image, self._task.image_size_px, config.crop_px)
             stamps.append(picture.heard_s)
-        return observation, float(min(stamps)), tuple(fault for fault in faults if fault)
+        return observation, float(min(stamps)), tuple(faults)
+
+    def _own_pictures(self) -> dict[str, Picture]:
+        """Of the cameras that this process opened; the others come with the arm's state."""
+        newest = {name: camera.newest() for name, camera in self._cameras.items()}
+        return {name: picture for name, picture in newest.items() if picture is not None}
 
     def _proprioception(self, state: ArmState) -> np.ndarray:
         assert state.pose is not None and state.velocity_m_s is not None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-import zlib
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from actor import watchdogs
+from actor.cameras import Picture
+from actor.cameras.ros_image import RosImages
 from actor.ros_calls import RosCaller, interface_type
 from etude import frames
-from etude.config.hardware import CameraConfig, FrankaConfig
+from etude.config.hardware import FrankaConfig
 
 BEAT_HZ = 50.0
 POSE_RATE_HZ = 20.0
@@ -45,15 +46,6 @@ def safety_topic(namespace: str) -> str:
 
 def recover_service(namespace: str) -> str:
     return f"/{namespace}/recover"
-
-
-@dataclass
-class Picture:
-    """The newest picture of a camera. `heard_s` is when it came, `changed_s` since when it has been the same in every bit."""
-
-    image: np.ndarray
-    heard_s: float
-    changed_s: float
 
 
 @dataclass
@@ -100,8 +92,6 @@ class RosArm:
         self._arrivals: deque[float] = deque()
         self._skew: dict[str, str] = {}
         self._frame_problem = ""
-        self._pictures: dict[str, tuple[Any, int, float, float]] = {}
-        self._decoded: dict[str, tuple[Any, np.ndarray]] = {}
         self._target: np.ndarray | None = None
         self._touched_s = time.monotonic()
         self._beats = 0
@@ -119,8 +109,7 @@ class RosArm:
             subscribe(WrenchStamped, topics.wrench, self._on_wrench, newest)
         if topics.robot_state:
             subscribe(interface_type(topics.robot_state_type), topics.robot_state, self._on_mode, newest)
-        for camera in cameras:
-            self._subscribe_camera(camera, config.cameras[camera], newest)
+        self._images = RosImages(self._node, {name: config.cameras[name] for name in cameras if config.cameras[name].topic})
         subscribe(msg.SafetyState, safety_topic(namespace), self._on_safety, 1)
         self._pose_type, self._beat_type = PoseStamped, msg.Heartbeat
         self._commands = self._node.create_publisher(PoseStamped, command_topic(namespace), 1)
@@ -156,13 +145,12 @@ class RosArm:
         self._touched_s = now
         with self._lock:
             state = ArmState(**{**self._now.__dict__, "heard_s": dict(self._now.heard_s)})
-            raw = dict(self._pictures)
             problems = [problem for problem in (self._frame_problem, *self._skew.values()) if problem]
             problems.append(watchdogs.lost_messages("the arm's pose", list(self._arrivals), now, POSE_RATE_HZ))
         limit = self._config.max_state_age_s
         problems += watchdogs.late_inputs(state.heard_s, dict.fromkeys(self._watched(), limit), now)
         state.problems = tuple(problem for problem in problems if problem)
-        state.pictures = {camera: self._picture(camera, *entry) for camera, entry in raw.items()}
+        state.pictures = self._images.pictures()
         return state
 
     def command(self, pose: np.ndarray) -> None:
@@ -274,27 +262,6 @@ class RosArm:
             beat.commanded, beat.target_m = True, [float(v) for v in target]
         self._heart.publish(beat)
 
-    # --- cameras ----------------------------------------------------------------------------------------------------------
-
-    def _subscribe_camera(self, camera: str, config: CameraConfig, profile: Any) -> None:
-        from sensor_msgs.msg import CompressedImage, Image
-
-        kind = CompressedImage if config.topic.endswith("/compressed") else Image
-        self._node.create_subscription(kind, config.topic, lambda message: self._on_picture(camera, message), profile)
-
-    def _on_picture(self, camera: str, message: Any) -> None:
-        checksum, now = zlib.crc32(memoryview(message.data)), time.monotonic()
-        with self._lock:
-            before = self._pictures.get(camera)
-            changed = before[3] if before is not None and before[1] == checksum else now
-            self._pictures[camera] = (message, checksum, now, changed)
-
-    def _picture(self, camera: str, message: Any, checksum: int, heard_s: float, changed_s: float) -> Picture:
-        done = self._decoded.get(camera)
-        if done is None or done[0] is not message:
-            done = self._decoded[camera] = (message, decode(message))
-        return Picture(done[1], heard_s, changed_s)
-
 
 def to_ros(pose: np.ndarray, message: Any) -> None:
     """Write a pose ``(4, 4)`` into a geometry_msgs/Pose."""
@@ -310,30 +277,3 @@ def mode_and_errors(message: Any) -> tuple[str, tuple[str, ...]]:
     current = getattr(message, "current_errors", None)
     names = current.get_fields_and_field_types() if current is not None else ()
     return mode, tuple(name for name in names if getattr(current, name) is True)
-
-
-def decode(message: Any) -> np.ndarray:
-    """uint8 RGB ``(height, width, 3)`` of a sensor_msgs/Image (rgb8, bgr8) or CompressedImage; empty when it cannot be read."""
-    import cv2
-
-    data = np.frombuffer(message.data, np.uint8)
-    if hasattr(message, "format"):
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        return np.zeros((0, 0, 3), np.uint8) if picture is None else picture[:, :, ::-1]
-    rows, width = message.height, message.width
-    if message.encoding not in ("rgb8", "bgr8") or message.step < 3 * width or data.size < rows * message.step:
-        return np.zeros((0, 0, 3), np.uint8)
-    picture = data[: rows * message.step].reshape(rows, message.step)[:, : 3 * width].reshape(rows, width, 3)
-    return picture if message.encoding == "rgb8" else picture[:, :, ::-1]
-
-
-def square(picture: np.ndarray, size_px: int) -> np.ndarray:
-    """The largest square in the middle, scaled to ``(size_px, size_px, 3)``."""
-    import cv2
-
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    cut = np.ascontiguousarray(picture[top : top + side, left : left + side])
-    way = cv2.INTER_AREA if side > size_px else cv2.INTER_LINEAR
-    return cut if side == size_px else cv2.resize(cut, (size_px, size_px), interpolation=way)

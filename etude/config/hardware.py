@@ -130,12 +130,40 @@ class RecoveryConfig(Model):
     max_per_hour: int = Field(6, ge=1)
 
 
-class CameraConfig(Model):
-    """A camera's topic. The picture is cropped to the largest square in its middle and scaled to the task's size."""
+class RealSenseConfig(Model):
+    """A RealSense camera that this computer opens by itself (actor/cameras/realsense.py)."""
 
-    topic: str = Field(description="sensor_msgs/Image (rgb8 or bgr8), or CompressedImage when the name ends in /compressed.")
+    serial: str = Field("", description="As printed by `etude camera list`; empty: the only one that is connected.")
+    width_px: int = Field(640, ge=64)
+    height_px: int = Field(480, ge=64)
+    rate_hz: int = Field(30, ge=5, le=90)
+    exposure_us: float | None = Field(
+        None, gt=0, description="Lock the colour sensor's exposure; None: automatic, which changes what a policy sees."
+    )
+    white_balance_k: float | None = Field(None, gt=0, description="Lock the white balance, kelvin; None: automatic.")
+    reset_at_start: bool = Field(False, description="Reset the camera's hardware first; it takes some seconds.")
+    recording: str = Field("", description="Play this recording (.db3 or .bag) in a loop instead of a camera.")
+
+
+class CameraConfig(Model):
+    """A camera: either the topic of another program that drives it, or a RealSense that is opened here. What a policy sees is a
+    square of the picture, scaled to the task's size."""
+
+    topic: str = Field("", description="sensor_msgs/Image (rgb8 or bgr8), or CompressedImage when the name ends in /compressed.")
+    realsense: RealSenseConfig | None = None
+    crop_px: tuple[int, int, int] | None = Field(
+        None, description="left, top and size of the square, pixels; None: the largest one in the middle (`etude camera crop`)."
+    )
     max_age_s: float = Field(0.3, gt=0)
     frozen_after_s: float = Field(1.0, gt=0, description="The same picture, bit for bit, for so long: the camera hangs.")
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> "CameraConfig":
+        if bool(self.topic) == (self.realsense is not None):
+            raise ValueError("a camera has either a topic or realsense, and exactly one of them")
+        if self.crop_px is not None and (min(self.crop_px[:2]) < 0 or self.crop_px[2] < 16):
+            raise ValueError("crop_px is left, top and size, none of them negative and the size at least 16 pixels")
+        return self
 
 
 class FrankaConfig(Model):

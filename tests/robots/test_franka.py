@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from actor.cameras import Picture, as_seen
+from actor.cameras.ros_image import decode
 from actor.robots import ros_arm
 from actor.robots.franka import TOOL_DOWN, FrankaRobot, specs_of
-from actor.robots.ros_arm import ArmState, Picture, decode, mode_and_errors, square
+from actor.robots.ros_arm import ArmState, mode_and_errors
 from actor.safety import filter_action
 from actor.teleop.command import TeleopCommand, action_of
 from etude import frames
@@ -435,4 +437,4 @@ def test_pictures_of_every_encoding_become_rgb():
     np.testing.assert_array_equal(decode(SimpleNamespace(encoding="bgr8", **image)), picture[:, :, ::-1])
     assert not decode(SimpleNamespace(encoding="16UC1", **image)).size
     assert not decode(SimpleNamespace(format="jpeg", data=b"no picture")).size
-    assert square(picture, 4).shape == (4, 4, 3) and square(picture, 6).shape == (6, 6, 3)
+    assert as_seen(picture, 4).shape == (4, 4, 3) and as_seen(picture, 6).shape == (6, 6, 3)

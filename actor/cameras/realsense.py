@@ -160,7 +160,7 @@ class RealSense:
     def _show(self, image: np.ndarray, stamp_ms: float, domain: Any) -> None:
         now_s = time.monotonic()
         moment_s = moment_of(stamp_ms, domain != self._rs.timestamp_domain.hardware_clock, time.time(), now_s)
-        checksum = zlib.crc32(np.ascontiguousarray(image))
+        checksum = zlib.crc32(image.tobytes())
         with self._lock:
             same = self._picture is not None and checksum == self._checksum
             self._picture = Picture(image, moment_s, self._picture.changed_s if same and self._picture else now_s)

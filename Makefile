@@ -108,6 +108,10 @@ proof-rewards: build ## Slow proof: success classifiers on varied scenes, with i
 screenshots: build $(DEV_STAMP) ## Take the pictures in docs/images of a short run (needs chromium).
 	@exec .venv/bin/python tools/screenshot.py $(ARGS)
 
+.PHONY: docker-test
+docker-test: ## Build the containers that need no GPU and practise a minute in them (skipped without an engine).
+	@exec tools/docker_test.sh
+
 .PHONY: doctor
 doctor: build ## Check this machine and say how to mend what is wrong.
 	@exec $(ETUDE) doctor $(ARGS)

@@ -23,7 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocketState
 
 from dashboard import teleop
+from dashboard.episodes import Episodes, NoSuchEpisode
 from dashboard.guard import SameOriginOnly, TokenOnly
+from etude.episodes.store import StoreError
 
 log = logging.getLogger("etude.dashboard")
 
@@ -92,9 +94,9 @@ class Label(Command):
     success: bool
 
 
-def create_app(bridge: Bridge, host: str = "127.0.0.1", token: str = "") -> FastAPI:
+def create_app(bridge: Bridge, host: str = "127.0.0.1", token: str = "", episodes: Episodes | None = None) -> FastAPI:
     """The application for `bridge`. `host` is the address it will be served on: requests for others are refused. With a `token`
-    only those who know it are served."""
+    only those who know it are served. `episodes` are the attempts that can be looked at again; None: there are none."""
     # the generated API pages would load scripts from elsewhere
     app = FastAPI(title="Etude", docs_url=None, redoc_url=None, openapi_url=None)
     if token:
@@ -123,6 +125,33 @@ def create_app(bridge: Bridge, host: str = "127.0.0.1", token: str = "") -> Fast
         if data is None:
             return JSONResponse({"ok": False, "message": f"there is no picture of camera {camera!r}"}, status_code=404)
         return Response(data, media_type="image/jpeg", headers={"cache-control": "no-store"})
+
+    @app.exception_handler(NoSuchEpisode)
+    async def absent(_request: Any, error: NoSuchEpisode) -> JSONResponse:
+        return JSONResponse({"ok": False, "message": str(error)}, status_code=404)
+
+    @app.exception_handler(StoreError)
+    async def damaged(_request: Any, error: StoreError) -> JSONResponse:
+        return JSONResponse({"ok": False, "message": str(error)}, status_code=500)
+
+    def stored() -> Episodes:
+        if episodes is None:
+            raise NoSuchEpisode("this page has no stored attempts")
+        return episodes
+
+    @app.get("/api/episodes")
+    def listing(before: str | None = None) -> JSONResponse:
+        return JSONResponse(stored().listing(before))
+
+    @app.get("/api/episodes/{key}")
+    def episode(key: str) -> JSONResponse:
+        return JSONResponse(stored().detail(key))
+
+    @app.get("/api/episodes/{key}/{camera}/{index}.jpg")
+    def stored_picture(key: str, camera: str, index: int) -> Response:
+        # what is stored never changes
+        headers = {"cache-control": "private, max-age=86400, immutable"}
+        return Response(stored().picture(key, camera, index), media_type="image/jpeg", headers=headers)
 
     @app.get("/api/ping")
     def ping() -> Response:

@@ -62,6 +62,7 @@ COMMANDS: dict[str, Command] = {
     "camera preview": Command(
         "actor.cameras.commands:camera_preview", "Write what a robot's camera shows, and the part that a policy sees.", True
     ),
+    "replay": Command("dashboard.replay:replay_command", "Open the page over a stored run; nothing can be commanded."),
     "task graph": Command("actor.commands:task_graph", "Check task files that share a scene, and show what leads to what."),
     "evaluate": Command("actor.commands:evaluate_command", "Run a policy from random starts and count successes.", True),
     "classifier collect": Command("actor.play_command:collect_command", "Record labelled play for the success classifier.", True),

@@ -1,6 +1,7 @@
 // The live connection and the commands: snapshots and pictures come over one WebSocket, commands go out as POSTs,
 // so that the stop never waits behind video.
 
+import { toggleEpisodes } from "./episodes.js";
 import { giveBack, onKeys, renderTeleop, takeOver, taken } from "./teleop.js";
 import { drawPicture, goesOn, render, renderLink } from "./view.js";
 
@@ -104,6 +105,7 @@ onKeys({
   Space: stop,
   KeyT: () => (taken() ? giveBack() : takeOver()),
   KeyP: () => !element("pause").disabled && pause(),
+  KeyB: toggleEpisodes,
   Help: help,
 });
 

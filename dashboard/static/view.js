@@ -78,7 +78,7 @@ function renderCameras(cameras, run) {
     canvas.classList.toggle("stale", age !== null && age > 5);
   }
   element("beauty-empty").hidden = cameras.beauty !== null;
-  text("beauty-empty", `No picture yet. The view appears a few seconds after the actor has started. If it does not, its log says why: ${run.folder}/logs/actor.log`);
+  text("beauty-empty", run.replay ? "This run is stored. Attempts, above, has every one of them step by step." : `No picture yet. The view appears a few seconds after the actor has started. If it does not, its log says why: ${run.folder}/logs/actor.log`);
 }
 
 // --- parts ----------------------------------------------------------------------------------------------------------
@@ -256,7 +256,8 @@ function renderNotices({ run, actor, status: s, help }) {
 export const goesOn = (s) =>
   ["forward", "backward", "takeover", "evaluating", "awaiting_help"].includes(s?.mode) && !(s.mode === "takeover" && s.authority === "hold");
 
-function renderControls(s) {
+function renderControls({ run, status: s }) {
+  if (run.replay) return; // nothing can be commanded, and the controls are not shown
   const running = goesOn(s);
   const pause = element("pause");
   text("pause", running || !s ? "Pause" : s.mode === "idle" ? "Start" : "Resume");
@@ -267,6 +268,8 @@ function renderControls(s) {
 // --- all of it ------------------------------------------------------------------------------------------------------
 
 export function render(snapshot) {
+  document.body.classList.toggle("replay", Boolean(snapshot.run.replay));
+  if (snapshot.run.replay) text("link-text", "Stored run");
   renderRun(snapshot.run);
   renderNotices(snapshot);
   renderStrip(snapshot);
@@ -276,7 +279,7 @@ export function render(snapshot) {
   renderDirection("backward", snapshot);
   renderJudge(snapshot);
   renderJournal(snapshot.journal);
-  renderControls(snapshot.status);
+  renderControls(snapshot);
   if (drawnRevision !== snapshot.revision && snapshot.history) {
     drawnRevision = snapshot.revision;
     const every = snapshot.run.evaluation_interval_s;

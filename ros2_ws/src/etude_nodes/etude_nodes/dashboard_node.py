@@ -24,6 +24,7 @@ from actor.teleop import browser
 from actor.teleop.command import DelayMeter
 from actor.teleop.mapping import Mapper, load_mapping
 from dashboard.app import Answer, create_app
+from dashboard.episodes import Episodes
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
 from dashboard.tail import JsonLines
@@ -203,7 +204,7 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
     url += f"/?token={token}" if token else ""
     with middleware():
         node = DashboardNode(config, folder, RunView(config, f"runs/{folder.root.name}"))
-        server = make_server(create_app(node, config.dashboard.host, token))
+        server = make_server(create_app(node, config.dashboard.host, token, Episodes(folder.episodes)))
         web = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
         with spinning(node):
             web.start()

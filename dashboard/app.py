@@ -22,9 +22,10 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocketState
 
-from dashboard import teleop
+from dashboard import answer_page, teleop
 from dashboard.episodes import Episodes, NoSuchEpisode
 from dashboard.guard import SameOriginOnly, TokenOnly
+from dashboard.notify import Links
 from etude.episodes.store import StoreError
 
 log = logging.getLogger("etude.dashboard")
@@ -94,9 +95,12 @@ class Label(Command):
     success: bool
 
 
-def create_app(bridge: Bridge, host: str = "127.0.0.1", token: str = "", episodes: Episodes | None = None) -> FastAPI:
+def create_app(
+    bridge: Bridge, host: str = "127.0.0.1", token: str = "", episodes: Episodes | None = None, links: Links | None = None
+) -> FastAPI:
     """The application for `bridge`. `host` is the address it will be served on: requests for others are refused. With a `token`
-    only those who know it are served. `episodes` are the attempts that can be looked at again; None: there are none."""
+    only those who know it are served. `episodes` are the attempts that can be looked at again; None: there are none.
+    By `links` a request for help can be answered from elsewhere."""
     # the generated API pages would load scripts from elsewhere
     app = FastAPI(title="Etude", docs_url=None, redoc_url=None, openapi_url=None)
     if token:
@@ -152,6 +156,9 @@ def create_app(bridge: Bridge, host: str = "127.0.0.1", token: str = "", episode
         # what is stored never changes
         headers = {"cache-control": "private, max-age=86400, immutable"}
         return Response(stored().picture(key, camera, index), media_type="image/jpeg", headers=headers)
+
+    if links is not None:
+        answer_page.add(app, bridge.snapshot, bridge.resolve_help, links)
 
     @app.get("/api/ping")
     def ping() -> Response:

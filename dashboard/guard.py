@@ -18,6 +18,11 @@ from etude.addresses import is_loopback
 
 POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 COOKIE = "etude_token"
+ANSWER = "/answer"
+"""The page behind a notification's link. The link is its key, under whatever name this machine is reached."""
+LOOKS = ("/static/style.css", "/static/fonts/inter.woff2")
+"""What that page is drawn with, and no secret."""
+
 HEADERS = [
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -55,6 +60,10 @@ def refusal(host: str, origin: str | None, served_host: str) -> str | None:
     return None
 
 
+def is_public(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["path"] in (ANSWER, *LOOKS)
+
+
 class SameOriginOnly:
     """ASGI middleware: 403 (or a closed WebSocket) for foreign requests, and protective headers on every answer."""
 
@@ -63,7 +72,7 @@ class SameOriginOnly:
         self._served_host = served_host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] not in ("http", "websocket") or is_public(scope):
             await self._app(scope, receive, send)
             return
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
@@ -95,7 +104,7 @@ class TokenOnly:
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] not in ("http", "websocket") or is_public(scope):
             await self._app(scope, receive, send)
             return
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}

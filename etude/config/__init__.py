@@ -20,7 +20,7 @@ from etude.config.recipe import (
     ResetConfig,
     RewardConfig,
 )
-from etude.config.run import DashboardConfig, EvaluationConfig, PublishConfig, RunConfig
+from etude.config.run import DashboardConfig, EvaluationConfig, NotifyConfig, PublishConfig, RunConfig
 from etude.config.teleop import TeleopMapping
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "HelpConfig",
     "ImprovementConfig",
     "Model",
+    "NotifyConfig",
     "PolicyConfig",
     "PublishConfig",
     "REPOSITORY",

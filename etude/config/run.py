@@ -18,6 +18,23 @@ class EvaluationConfig(Model):
     interval_episodes: int = Field(20, ge=0, description="0 switches the short evaluations off.")
 
 
+class NotifyConfig(Model):
+    """Where a request for help is told to somebody who does not look at the page (dashboard/notify.py)."""
+
+    url: str = Field(
+        "", pattern=r"^(https?://.+)?$", description="A webhook that requests for help are posted to; empty: nobody is told."
+    )
+    format: Literal["ntfy", "slack", "json"] = Field(
+        "ntfy", description="ntfy: a topic's address; slack: an incoming webhook, or any that takes its JSON; json: everything."
+    )
+    link: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="Address under which the receiver reaches this page; empty: messages have no link to answer by.",
+    )
+    link_minutes: float = Field(120.0, gt=0, description="How long a link is good, for one answer to its request.")
+
+
 class DashboardConfig(Model):
     enabled: bool = True
     host: str = "127.0.0.1"
@@ -26,6 +43,7 @@ class DashboardConfig(Model):
         description="What a browser must know when host is not loopback; empty: a new one per start, printed with the address.",
     )
     port: int = Field(8420, ge=0, le=65535, description="0 picks a free port.")
+    notify: NotifyConfig = NotifyConfig()
 
 
 class PublishConfig(Model):

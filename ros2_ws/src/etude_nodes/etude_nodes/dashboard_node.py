@@ -25,6 +25,7 @@ from actor.teleop.command import DelayMeter
 from actor.teleop.mapping import Mapper, load_mapping
 from dashboard.app import Answer, create_app
 from dashboard.episodes import Episodes
+from dashboard.notify import Links, Notifier
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
 from dashboard.tail import JsonLines
@@ -59,9 +60,9 @@ class DashboardNode(Node):
     Command methods block for up to `ANSWER_TIMEOUT_S` and are called from the web server's worker threads.
     """
 
-    def __init__(self, config: RunConfig, folder: RunFolder, view: RunView) -> None:
+    def __init__(self, config: RunConfig, folder: RunFolder, view: RunView, notifier: Notifier | None = None) -> None:
         super().__init__("dashboard")
-        self.view = view
+        self.view, self._notifier = view, notifier
         self._viewers = 0
         self._evaluations = JsonLines(folder.evaluations)
         self._cameras: dict[str, Any] = {}
@@ -90,7 +91,10 @@ class DashboardNode(Node):
             self.get_logger().error(f"a malformed practice status was dropped: {error}", throttle_duration_sec=5.0)
 
     def _on_help(self, message: msg.HelpRequest) -> None:
-        self.view.on_help(convert.help_from_message(message))
+        request = convert.help_from_message(message)
+        self.view.on_help(request)
+        if self._notifier is not None:
+            self._notifier.told(request)
 
     def _on_metrics(self, message: msg.Metrics) -> None:
         self.view.on_metrics(convert.metrics_from_message(message), updates=message.updates)
@@ -203,8 +207,10 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
     token = "" if is_loopback(host) else config.dashboard.token or secrets.token_urlsafe(16)
     url += f"/?token={token}" if token else ""
     with middleware():
-        node = DashboardNode(config, folder, RunView(config, f"runs/{folder.root.name}"))
-        server = make_server(create_app(node, config.dashboard.host, token, Episodes(folder.episodes)))
+        links = Links(config.dashboard.notify.link_minutes)
+        notifier = Notifier(config.dashboard.notify, folder.root.name, links)
+        node = DashboardNode(config, folder, RunView(config, f"runs/{folder.root.name}"), notifier)
+        server = make_server(create_app(node, config.dashboard.host, token, Episodes(folder.episodes), links))
         web = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
         with spinning(node):
             web.start()
@@ -213,6 +219,7 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
             while not stop.wait(0.5) and web.is_alive():
                 pass
             server.should_exit = True
+            notifier.close()
             web.join(timeout=3.0)
     if not stop.is_set():
         raise RuntimeError(f"the web server on {url} has ended by itself")

@@ -78,7 +78,7 @@ function renderCameras(cameras, run) {
     canvas.classList.toggle("stale", age !== null && age > 5);
   }
   element("beauty-empty").hidden = cameras.beauty !== null;
-  text("beauty-empty", run.replay ? "This run is stored. Attempts, above, has every one of them step by step." : `No picture yet. The view appears a few seconds after the actor has started. If it does not, its log says why: ${run.folder}/logs/actor.log`);
+  text("beauty-empty", run.replay ? "This run is stored. Its attempts can be browsed step by step: Attempts, or the key B." : `No picture yet. The view appears a few seconds after the actor has started. If it does not, its log says why: ${run.folder}/logs/actor.log`);
 }
 
 // --- parts ----------------------------------------------------------------------------------------------------------

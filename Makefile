@@ -96,6 +96,10 @@ proof-learner: build .make/bench-env ## Slow proof (hours): recipes compared fro
 proof-autonomy: build ## Slow proof (hours): EARL's tabletop without resets, our recipe beside published methods.
 	@exec .venv/bin/python tools/prove_autonomy.py --resume $(ARGS)
 
+.PHONY: proof-medalpp
+proof-medalpp: build ## Slow proof (an hour or more): MEDAL++ from two cameras, rewards learned alone, beside cloning; three seeds.
+	@exec .venv/bin/python tools/prove_medalpp.py --resume $(ARGS)
+
 .PHONY: proof-go1
 proof-go1: build ## Slow proof (hours): a Go1 in MuJoCo goes on living after something breaks.
 	@exec .venv/bin/python tools/prove_go1.py $(or $(ARGS),lives)

@@ -39,12 +39,16 @@ from learner.replay.ring import Ring
 
 @dataclass(frozen=True)
 class Budget:
-    """Environment steps of practice, and the deployed evaluation on the way; 0 evaluation episodes mean none."""
+    """Environment steps of practice, and the deployed evaluation on the way; 0 evaluation episodes mean none.
+
+    `end_episodes`: of the evaluations before and at the end of practice, where they are what is compared; 0: as on the way.
+    """
 
     steps: int
     evaluate_every_steps: int = 10_000
     evaluation_episodes: int = 10
     evaluation_steps: int = 200
+    end_episodes: int = 0
 
 
 @dataclass
@@ -231,17 +235,19 @@ class _Run:
 
     def evaluate(self) -> None:
         """Deployed evaluation: the deterministic forward policy from the initial states, in a scene of its own."""
-        if self.budget.evaluation_episodes == 0:
+        budget = self.budget
+        if budget.evaluation_episodes == 0:
             return
+        at_an_end = self.outcome.steps in (0, budget.steps)
         self.actor.parameters = self.agent.policy_parameters(self.state)
         seed = 1000 * (self.config.seed + 1) + len(self.outcome.curve)
         result = evaluate(
             self.stage,
             self.actor,
             "forward",
-            self.budget.evaluation_episodes,
+            (at_an_end and budget.end_episodes) or budget.evaluation_episodes,
             seed,
-            self.budget.evaluation_steps,
+            budget.evaluation_steps,
             limits=self.config.robot.safety,
         )
         self.outcome.curve.append((self.outcome.steps, float(result["success_rate"])))

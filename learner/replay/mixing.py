@@ -50,7 +50,7 @@ class BatchSampler:
         self.candidates, self._lock = candidates, lock or nullcontext()
         self.rng = np.random.default_rng(seed)
         self._directions, self._encoder = recipe.directions, recipe.encoder
-        self._contrast = Contrast(recipe.learned_rewards, demonstrations, online, self.rng)
+        self._contrast = Contrast(recipe.learned_rewards, demonstrations, online, self.rng, self._shifted)
         self._stuck = recipe.help.kind == "paint"
 
     def sample(self, updates: int, demonstrations_only: bool = False) -> dict[str, Any]:
@@ -78,9 +78,7 @@ class BatchSampler:
 
     def _beside_rows(self, updates: int) -> dict[str, Any]:
         """``contrast``, and where only the acting direction is trained ``trained`` ``(K, D)``, 1 for the one that acted last."""
-        contrast = self._contrast.sample()
-        for side in (rows[side] for rows in contrast.values() for side in ("positive", "negative")):
-            side |= {name: self._shifted(images) for name, images in side.items() if name.startswith(IMAGE_PREFIX)}
+        contrast = self._contrast.sample(updates)
         if not self.config.train_only_acting:
             return {"contrast": contrast}
         newest = PHASES[self.online.row_phase[self.online.cursor - 1]] if self.online.steps else None

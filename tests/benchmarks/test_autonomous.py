@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import earl, in_process, interventions
+from benchmarks import autonomous, earl, in_process, interventions
 from benchmarks.autonomous import Budget, practise
 from etude.config import REPOSITORY, ConfigError
 from etude.specs import PHASES
@@ -70,6 +70,20 @@ def test_directions_alternate_and_only_the_horizon_resets(tmp_path, monkeypatch)
     assert outcome.steps == 200 and outcome.interventions == 2  # the first one, and after 100 steps
     assert outcome.updates["online"] == 20
     assert outcome.curve == [(0, 0.0), (200, 0.0)] and outcome.reward == 0
+
+
+def test_what_is_compared_may_have_more_episodes_than_the_way_there(tmp_path, monkeypatch):
+    counted = []
+
+    def evaluate(robot, policy, phase, episodes, *rest, **named):
+        counted.append(episodes)
+        return {"success_rate": 0.5}
+
+    monkeypatch.setattr(autonomous, "evaluate", evaluate)
+    config = earl.configuration("etude", 0, overrides=TINY)
+    earl.demonstrate(earl.configuration("etude", 0, overrides=["task.expert_noise=0.1"]), tmp_path / "demonstrations")
+    outcome = practise(config, tmp_path / "demonstrations", Budget(60, 20, 2, 20, end_episodes=7), lambda _: None)
+    assert counted == [7, 2, 2, 7] and [steps for steps, _ in outcome.curve] == [0, 20, 40, 60]
 
 
 @pytest.mark.parametrize("method", ["naive", "medal", "vaprl"])

@@ -131,6 +131,24 @@ def test_positives_are_the_chosen_frames_of_forward_demonstrations():
         assert {tuple(x) for x in rows["negative"]["state"].tolist()} == visited and rows["ready"] == 1
 
 
+def test_what_is_compared_is_drawn_four_times_in_a_period_and_at_once_when_practice_begins():
+    prior, _ = rings()
+    online = rings(practised=())[1]
+    sampler = BatchSampler(medal(rows=64, period_updates=40), prior, online, 0)
+
+    def drawn(blocks: int) -> list:
+        return [sampler.sample(5)["contrast"]["backward"] for _ in range(blocks)]
+
+    before = drawn(8)
+    assert not any(rows["ready"] for rows in before)
+    assert len({id(rows) for rows in before}) == 3, "after 15 and after 30 updates"
+    for step in segment(np.random.default_rng(1), STATE_ONLY, 8, "backward", number=1, terminal=False):
+        online.add(step)
+    after = drawn(9)
+    assert all(rows["ready"] for rows in after) and len({id(rows) for rows in after}) == 3
+    assert len({id(rows) for rows in after[:3]}) == 1
+
+
 def test_only_the_backward_direction_of_medal_is_relabelled_and_never_ends():
     recipe = medal(scale=10.0)
     agent = Agent(recipe, STATE_ONLY, ACTION)

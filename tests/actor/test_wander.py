@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from point_robot import point_config
 
 from actor.wander import ARRIVED_M, HOMING_STEPS, RETREAT_STEPS, Wander
 from etude.specs import ActionSpec
@@ -101,3 +102,15 @@ def test_a_scene_that_was_reset_needs_no_way_back() -> None:
     wander.plan()
     wander.cancel()
     assert wander.next(np.zeros(3)) is None
+
+
+def test_in_practice_every_attempt_begins_in_the_start_box_and_the_way_there_is_no_part_of_any(bench) -> None:
+    config = point_config(task__tool_start_min_m=(-0.1, -1.0, -1.0), task__tool_start_max_m=(0.1, 1.0, 1.0))
+    b = bench(config=config)
+    b.practise(lambda: b.loop.status().segment > 6)
+    begun = [segment[0].observation["state"][0] for segment in b.segments()]
+    assert begun[0] == -1.0  # nothing was attempted before
+    assert max(abs(x) for x in begun[1:]) <= 0.1 + ARRIVED_M
+    assert b.loop.status().env_steps < len(b.robot.actions)
+    for segment in b.segments()[:-1]:
+        assert segment[-1].success == 1

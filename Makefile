@@ -88,6 +88,10 @@ proof-demo: build ## Slow proof (over an hour): the demo reaches its bar from pi
 proof-tasks: build ## Slow proof: the other task pairs reach theirs.
 	@exec .venv/bin/python tools/prove.py tasks $(ARGS)
 
+.PHONY: proof-hour
+proof-hour: build ## Slow proof (over an hour): an hour of practice alone in real time, with at most five calls for help.
+	@exec .venv/bin/python tools/prove.py relocate-hour $(ARGS)
+
 .PHONY: proof-learner
 proof-learner: build .make/bench-env ## Slow proof (hours): recipes compared from offline to online, three seeds each.
 	@exec .venv/bin/python tools/prove_learner.py --resume $(ARGS)

@@ -34,7 +34,7 @@ from actor.snapshot import Answer, make_status
 from actor.takeover import Takeover
 from actor.teleop.command import STOP_BUTTON, TeleopCommand
 from actor.viewfinder import Viewfinder, pictures_in
-from actor.wander import Wander
+from actor.wander import Wander, start_box
 from etude.config import RunConfig
 from etude.robot import Judge, Reading, Robot
 from etude.specs import PHASES
@@ -96,7 +96,7 @@ class ControlLoop:
         self._recorder = SegmentRecorder(robot.action_spec, config.task.name, config.task.instructions, emit, first_segment)
         self._max_steps = max_steps(config)
         self._announced: tuple[int, str] | None = None
-        self._wander = Wander(robot.action_spec, config.recipe.reset.wander_steps, self._rng)
+        self._wander = Wander(robot.action_spec, config.recipe.reset.wander_steps, self._rng, start_box(config.task))
         self._progress, self._state, request = recall(resume_from, practice.PracticeState(reset=config.recipe.reset.kind))
         self._desk = HelpDesk(config, robot.advances_on_act, on_help, on_stuck_labels, request)
         self._stop_asked = self._state.stopped
@@ -251,7 +251,7 @@ class ControlLoop:
                 self._progress.hard_resets += 1
                 self._wander.cancel()
                 return
-            motion = None if human else self._wander.next()
+            motion = None if human else self._wander.next(reading.tcp_position_m)
             if motion is not None:
                 self._execute(motion, reading)
                 return

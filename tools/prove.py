@@ -1,4 +1,5 @@
-"""The slow proofs behind `make proof-demo` and `make proof-tasks`: whole headless runs, each held against its bar.
+"""The slow proofs behind `make proof-demo`, `make proof-tasks` and `make proof-hour`: whole headless runs, each held against its
+bar.
 
 Every run is the command that a person would type; its summary.json is read and the table is printed after each run, so an
 interrupted proof still shows what it has. Results and the curves of every seed go to docs/results/ after each run; `--resume`
@@ -6,6 +7,7 @@ does not repeat the finished ones among them. Exit status 1 when a run misses it
 
     python tools/prove.py demo --seeds 0 1 2 --minutes 20
     python tools/prove.py tasks --only drawer
+    python tools/prove.py relocate-hour --set robot=sim_panda_fast --minutes 25
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from etude.run_folder import RunFolder, runs_root
-from etude.summary import curve, read_json
+from etude.summary import curve, read_json, read_json_lines
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 RUNS = Path(__file__).resolve().parent.parent / "robot_configs" / "runs"
@@ -28,7 +30,8 @@ RUNS = Path(__file__).resolve().parent.parent / "robot_configs" / "runs"
 
 @dataclass(frozen=True)
 class Proof:
-    """One run and its bar: forward success of the final evaluation, and below what it must have begun (None: anything)."""
+    """One run and its bar: forward success of the final evaluation, below what it must have begun (None: anything), how often a
+    person may be asked, and how long it must have practised: so many control steps of attempts, or its minutes in real time."""
 
     task: str
     observation: str
@@ -36,9 +39,13 @@ class Proof:
     at_least: float
     before_below: float | None = None
     overrides: tuple[str, ...] = ()
+    help_at_most: int | None = None
+    steps_at_least: int | None = None
 
     @property
     def config(self) -> Path:
+        if self.task == "relocate_tray":
+            return RUNS / "relocate_hour.yaml"
         if self.task != "slide":
             return RUNS / "tasks_state.yaml"
         return RUNS / ("demo_state.yaml" if self.observation == "state" else "demo.yaml")
@@ -55,6 +62,8 @@ PROOFS = {
         # an arm that lets go of the peg before it wanders would topple it
         Proof("peg", "state", 20, at_least=0.60, overrides=("recipe.reset.wander_steps=0",)),
     ),
+    # 36,000 steps are an hour at 10 Hz
+    "relocate-hour": (Proof("relocate_tray", "state", 60, at_least=0.85, help_at_most=5, steps_at_least=36_000),),
 }
 
 
@@ -78,7 +87,18 @@ def passed(proof: Proof, summary: dict) -> bool:
     before = summary.get("forward_success_before")
     if not came_to_its_end(summary) or summary["forward_success"] < proof.at_least:
         return False
+    if proof.help_at_most is not None and summary.get("help_requests", 0) > proof.help_at_most:
+        return False
+    if proof.steps_at_least is not None and not long_enough(proof, summary):
+        return False
     return proof.before_below is None or (before is not None and before < proof.before_below)
+
+
+def long_enough(proof: Proof, summary: dict) -> bool:
+    """As many control steps as were asked for, or all the minutes at the pace of a real arm, whose evaluations and ways between
+    attempts count too."""
+    in_real_time = summary.get("pace") == "realtime" and (summary.get("minutes") or 0) >= proof.minutes
+    return in_real_time or (summary.get("env_steps") or 0) >= (proof.steps_at_least or 0)
 
 
 def record(name: str, rows: Sequence[tuple[Proof, int, dict]]) -> None:
@@ -87,8 +107,8 @@ def record(name: str, rows: Sequence[tuple[Proof, int, dict]]) -> None:
     entries = [
         {
             "command": f"python tools/prove.py {name} --only {proof.observation if name == 'demo' else proof.task} "
-            f"--seeds {seed} --minutes {planned_minutes(proof, summary):g}",
-            "bar": {"forward_success": proof.at_least, "forward_success_before_below": proof.before_below},
+            f"--seeds {seed} --minutes {planned_minutes(proof, summary):g}" + _given(summary),
+            "bar": _bar(proof),
             "passed": passed(proof, summary),
             **summary,
         }
@@ -98,7 +118,18 @@ def record(name: str, rows: Sequence[tuple[Proof, int, dict]]) -> None:
     for task, observation in dict.fromkeys((proof.task, proof.observation) for proof, _, _ in rows):
         mine = [(p, s, r) for p, s, r in rows if (p.task, p.observation) == (task, observation) and r.get("evaluations")]
         if mine:
-            _plot(mine, RESULTS / f"proof-{task}-{observation}.png")
+            _plot(mine, RESULTS / f"proof-{name if name == 'relocate-hour' else f'{task}-{observation}'}.png")
+
+
+def _given(summary: dict) -> str:
+    return "".join(f" --set {setting}" for setting in summary.get("settings", ()))
+
+
+def _bar(proof: Proof) -> dict:
+    bar: dict = {"forward_success": proof.at_least, "forward_success_before_below": proof.before_below}
+    if proof.help_at_most is not None:
+        bar |= {"help_requests_at_most": proof.help_at_most, "control_steps_at_least": proof.steps_at_least}
+    return bar
 
 
 def planned_minutes(proof: Proof, summary: dict) -> float:
@@ -127,9 +158,11 @@ def _plot(rows: Sequence[tuple[Proof, int, dict]], path: Path) -> None:
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     for axis, phase in zip(axes, ("forward", "backward"), strict=True):
-        for _, seed, summary in rows:
+        for proof, seed, summary in rows:
             points = [(e["run_time_s"] / 60, e["success_rate"]) for e in summary["evaluations"] if e["phase"] == phase]
             axis.plot(*zip(*points, strict=True), marker="o", markersize=4, label=f"seed {seed}")
+            for call in summary.get("help", ()) if proof.help_at_most is not None else ():
+                axis.axvline(call["run_time_s"] / 60, color="tab:red", linewidth=0.8)
         axis.axhline(rows[0][0].at_least if phase == "forward" else float("nan"), color="grey", linestyle="--", linewidth=1)
         axis.set(title=f"{rows[0][0].task}, {phase}", xlabel="minutes of practice", ylim=(-0.02, 1.02))
         axis.grid(alpha=0.3)
@@ -140,9 +173,15 @@ def _plot(rows: Sequence[tuple[Proof, int, dict]], path: Path) -> None:
 
 
 def read_summary(folder: RunFolder) -> dict:
-    """summary.json, empty when the run has none; with the curve, which summaries of older versions lack."""
+    """summary.json, empty when the run has none; with the curve, which older versions lack, and every call for help."""
     summary = read_json(folder.summary)
-    return {"evaluations": curve(folder), **summary} if summary else {}
+    return {"evaluations": curve(folder), **summary, "help": calls_for_help(folder)} if summary else {}
+
+
+def calls_for_help(folder: RunFolder) -> list[dict]:
+    """When a person was asked, and why."""
+    asked = [row for row in read_json_lines(folder.help_log) if row.get("event") == "asked"]
+    return [{key: row.get(key) for key in ("run_time_s", "env_steps", "phase", "reason")} for row in asked]
 
 
 def table(rows: Sequence[tuple[Proof, int, dict]]) -> str:
@@ -179,6 +218,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2 for the demo, 0 for the tasks")
     parser.add_argument("--minutes", type=float, help="instead of each run's own time")
     parser.add_argument("--only", metavar="WORD", help="only runs whose task or observation this is, e.g. state or drawer")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", dest="settings", nargs="+", action="extend", default=[], help="settings of the runs"
+    )
     parser.add_argument("--resume", action="store_true", help="do not repeat finished runs that are recorded in docs/results")
     parser.add_argument(
         "--collect", metavar="RUN", type=Path, nargs="+", help="record these finished runs instead of making new ones"
@@ -204,7 +246,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if (proof.task, proof.observation, seed) in done:
                     print(f"{proof.task} {proof.observation} seed {seed}: recorded already", flush=True)
                     continue
-                summary = run(proof, seed, arguments.minutes or proof.minutes)
+                changed = replace(proof, overrides=(*proof.overrides, *arguments.settings))
+                summary = run(changed, seed, arguments.minutes or proof.minutes)
+                summary |= {"settings": arguments.settings} if arguments.settings else {}
                 if summary["status"] == 130:
                     raise KeyboardInterrupt
                 rows = merge(rows, [(proof, seed, summary)])

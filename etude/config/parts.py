@@ -88,9 +88,25 @@ class TaskConfig(Model):
         "random start.",
     )
     expert_noise: float = Field(0.3, ge=0, description="Scale of the scripted expert's action noise.")
+    tool_start_min_m: tuple[float, float, float] | None = Field(
+        None,
+        description="Lowest corner of the box of tool centre points (base frame) to which the arm goes between attempts, at a "
+        "random point of it; none: it wanders, as reset.wander_steps says. The box must be clear of everything.",
+    )
+    tool_start_max_m: tuple[float, float, float] | None = Field(None, description="Highest corner of that box.")
     options: dict[str, float] = Field(
         default_factory=dict, description="Scene parameters; unknown ones are refused by the scene."
     )
+
+    @model_validator(mode="after")
+    def _start_box_fits(self) -> "TaskConfig":
+        low, high = self.tool_start_min_m, self.tool_start_max_m
+        if (low is None) != (high is None) or (low and high and any(a > b for a, b in zip(low, high, strict=True))):
+            raise ValueError(
+                f"tool_start_min_m is {low} and tool_start_max_m {high}: give both corners of the box, each coordinate of the "
+                "first at most that of the second, or neither"
+            )
+        return self
 
     @property
     def instructions(self) -> dict[str, str]:

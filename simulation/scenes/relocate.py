@@ -1,6 +1,8 @@
 """Scene ``relocate``: a block is carried from the blue zone on one side to the green zone on the other, and back.
 
-The table is small: a block that is pushed over its edge is lost, and only a person can bring it back.
+The table is small: a block that is pushed over its edge is lost, and only a person can bring it back. With the option
+`rim` the table has a rim at its far edge and one on the arm's side, as a laboratory would build it: a block that is pushed
+against it stays within reach. The left and the right edge stay open, where the fingers need room beside the block.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from simulation.scenes.carry import CarryScene
 
 _X, _Y = 0.49, 0.12
 _HALF = 0.022
+_RIM_X_M = {"near": 0.337, "far": 0.642}
+"""Middle of the two strips of the rim: a block that touches one can still be grasped, and no finger reaches one."""
+_RIM_HALF_M = (0.003, 0.265, 0.015)
 
 
 class Relocate(CarryScene):
     name = "relocate"
-    options: ClassVar = {"zone_half_width_m": 0.05, "anywhere_share": 0.2}
+    options: ClassVar = {"zone_half_width_m": 0.05, "anywhere_share": 0.2, "rim": 0.0}
     object_names = ("block_x_m", "block_y_m", "block_z_m")
     workspace_min_m, workspace_max_m = (0.37, -0.24, 0.02), (0.61, 0.24, 0.18)
     table_min_m, table_max_m = (-0.22, -0.265), (0.645, 0.265)
@@ -32,11 +37,22 @@ class Relocate(CarryScene):
         return f"""
     <geom type="box" size="{half} {half} 0.0008" pos="{_X} {_Y} 0.0008" material="green" contype="0" conaffinity="0"/>
     <geom type="box" size="{half} {half} 0.0008" pos="{_X} {-_Y} 0.0008" material="blue" contype="0" conaffinity="0"/>
+    {self._rim_xml()}
     <body name="object" pos="{_X} {-_Y} {_HALF}">
       <freejoint name="object"/>
       <geom name="block" type="box" size="{_HALF} {_HALF} {_HALF}" rgba="0.95 0.38 0.08 1" mass="0.08"
             contype="2" conaffinity="3" condim="4" friction="0.8 0.01 0.0005"/>
     </body>"""
+
+    def _rim_xml(self) -> str:
+        if not self.option["rim"]:
+            return ""
+        half_x, half_y, half_z = _RIM_HALF_M
+        return "".join(
+            f'<geom name="rim_{name}" type="box" size="{half_x} {half_y} {half_z}" pos="{x} 0 {half_z}" material="dark" '
+            'contype="2" conaffinity="3"/>'
+            for name, x in _RIM_X_M.items()
+        )
 
     def place(self, data: mujoco.MjData, phase: str, rng: np.random.Generator) -> None:
         half, goal_y = self.option["zone_half_width_m"], self._goal_y(phase)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from etude.config import CONFIG_ROOT, ConfigError, RecipeConfig, build, load_run_config, read_yaml
+from etude.config import CONFIG_ROOT, ConfigError, RecipeConfig, TaskConfig, build, load_run_config, read_yaml
 
 RECIPES = sorted((CONFIG_ROOT / "recipes").glob("*.yaml"))
 STATE = {"task": "slide", "robot": "sim_panda_fast", "recipe": "rlpd", "observation": "state"}
@@ -45,3 +45,17 @@ def test_without_images_the_truth_replaces_the_classifier_and_nothing_else() -> 
     assert rlif.recipe.reward.kind == "intervention"
     with pytest.raises(ConfigError, match="no images"):
         load_run_config(STATE, ["recipe.reward.kind=classifier"], truth_without_images=True)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        {"tool_start_min_m": [0.4, -0.2, 0.1]},
+        {"tool_start_max_m": [0.4, -0.2, 0.1]},
+        {"tool_start_min_m": [0.4, 0.2, 0.1], "tool_start_max_m": [0.5, -0.2, 0.2]},
+    ],
+)
+def test_a_start_box_needs_two_corners_in_order(box: dict) -> None:
+    task = {"name": "t", "forward": {"instruction": "there"}, "backward": {"instruction": "back"}}
+    with pytest.raises(ConfigError, match=r"tool_start_min_m is .* tool_start_max_m .*both corners"):
+        build(TaskConfig, {**task, **box}, "task.yaml")

@@ -104,6 +104,61 @@ def test_a_block_over_the_edge_is_lost():
     assert tabletop.success() == {"forward": False, "backward": False}
 
 
+# --- the rim of relocate ---------------------------------------------------------------------------------------------
+
+OUTWARD = {"near": -1.0, "far": 1.0}
+
+
+def relocate(rim: float) -> Tabletop:
+    return Tabletop("relocate", observation="state", options={"rim": rim})
+
+
+@pytest.mark.parametrize("side", OUTWARD)
+def test_a_block_that_is_pushed_along_the_table_is_lost_without_a_rim_and_within_reach_with_one(side):
+    for rim in (0.0, 1.0):
+        tabletop, x = relocate(rim), OUTWARD[side]
+        tabletop.scene.put(tabletop.data, 0.49 + 0.10 * x, 0.0, 0.0)
+        tabletop.controller.place(np.array([0.49 + 0.04 * x, 0.0, 0.02]), 0.0, 0.0)
+        for _ in range(14):  # closed fingers behind it, as low as they come
+            tabletop.step(np.array([x, 0.0, -1.0, -1.0]))
+        assert tabletop.object_lost() is not bool(rim), (rim, tabletop.scene.object_m(tabletop.data))
+
+
+@pytest.mark.parametrize("y", [-1.0, 1.0])
+def test_the_sides_have_no_rim_so_that_a_block_can_still_be_lost(y):
+    tabletop = relocate(1.0)
+    tabletop.scene.put(tabletop.data, 0.49, 0.18 * y, 0.0)
+    tabletop.controller.place(np.array([0.49, 0.12 * y, 0.02]), 0.0, 0.0)
+    for _ in range(14):
+        tabletop.step(np.array([0.0, y, -1.0, -1.0]))
+    assert tabletop.object_lost()
+
+
+@pytest.mark.parametrize("corner", [(x, y) for x in (0.37, 0.61) for y in (-0.24, 0.24)])
+def test_the_open_gripper_touches_no_rim_in_the_corners_of_its_reach(corner):
+    tabletop = relocate(1.0)
+    rim = {tabletop.model.geom(f"rim_{side}").id for side in OUTWARD}
+    tabletop.controller.place(np.array([*corner, 0.05]), 0.0, 0.08)
+    for _ in range(8):
+        tabletop.step(np.array([*np.sign(np.subtract(corner, (0.49, 0.0))), -1.0, 1.0]))
+        assert not rim & set(tabletop.data.contact.geom.ravel().tolist())
+
+
+@pytest.mark.parametrize("side", OUTWARD)
+def test_a_block_at_the_rim_can_be_brought_back(side):
+    tabletop, rng = relocate(1.0), np.random.default_rng(0)
+    tabletop.scene.put(tabletop.data, 0.4895 + 0.1265 * OUTWARD[side], 0.0, 0.0)
+    assert any(attempt_from_here(tabletop, phase, rng) for phase in PHASES)
+
+
+def attempt_from_here(tabletop: Tabletop, phase: str, rng: np.random.Generator, max_steps: int = 80) -> bool:
+    for _ in range(max_steps):
+        tabletop.step(tabletop.expert_action(phase, rng))
+        if tabletop.success()[phase]:
+            return True
+    return False
+
+
 def test_a_toppled_peg_is_lost():
     tabletop = Tabletop("peg", observation="state")
     joint = tabletop.model.joint("object").qposadr[0]

@@ -128,3 +128,33 @@ def test_a_resumed_proof_repeats_what_did_not_come_to_its_end(tmp_path, monkeypa
     assert [entry["command"] for entry in entries] == [
         f"python tools/prove.py demo --only state --seeds {seed} --minutes 4.5" for seed in (0, 1)
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({}, True),
+        ({"help_requests": 6}, False),
+        ({"forward_success": 0.84}, False),
+        ({"env_steps": 35_999}, False),
+        ({"env_steps": 20_000, "pace": "realtime", "minutes": 60.01}, True),
+        ({"env_steps": 20_000, "pace": "realtime", "minutes": 30.0}, False),
+        ({"env_steps": 20_000, "pace": "learner", "minutes": 60.01}, False),
+    ],
+)
+def test_an_hour_alone_is_an_hour_of_the_robot_with_at_most_five_calls_for_help(change, verdict):
+    (proof,) = prove.PROOFS["relocate-hour"]
+    summary = {"status": 0, "forward_success": 0.9, "help_requests": 5, "env_steps": 36_000, "pace": "learner", "minutes": 20.0}
+    assert prove.passed(proof, {**summary, **change}) is verdict
+
+
+def test_settings_of_a_proof_are_part_of_the_command_that_it_records(tmp_path, monkeypatch):
+    def run(proof, seed, minutes):
+        assert "robot=sim_panda_fast" in proof.overrides
+        return {"status": 0, "task": proof.task, "observation": proof.observation, "seed": seed, "minutes_planned": minutes}
+
+    monkeypatch.setattr(prove, "RESULTS", tmp_path)
+    monkeypatch.setattr(prove, "run", run)
+    prove.main(["relocate-hour", "--set", "robot=sim_panda_fast", "--minutes", "25"])
+    (entry,) = json.loads((tmp_path / "proof-relocate-hour.json").read_text())
+    assert entry["command"].endswith("--minutes 25 --set robot=sim_panda_fast")

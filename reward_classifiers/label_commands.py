@@ -1,4 +1,5 @@
-"""Commands around labels: `etude classifier label` asks a person in the terminal, `adapt` reweights by the answers."""
+"""Commands around labels: `etude classifier label` asks a person in the terminal, `adapt` reweights by the answers, `mine` collects
+known mistakes, `relabel` writes stored rewards anew."""
 
 from __future__ import annotations
 
@@ -6,8 +7,12 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reward_classifiers.commands import episodes_in, open_store
+
+if TYPE_CHECKING:
+    from etude.config.recipe import RewardConfig
 
 QUESTION = "success? [y]es, [n]o, [s]kip, [q]uit: "
 
@@ -101,3 +106,80 @@ def adapt_command(argv: Sequence[str]) -> int:
     for phase, count in report["labels"].items():
         print(f"{phase}: {count} labels, {report['effective_members'][phase]:.1f} members count")
     return 0
+
+
+def mine_command(argv: Sequence[str]) -> int:
+    """`etude classifier mine`: frames that the classifier wrongly called success, as labels for the next version."""
+    parser = argparse.ArgumentParser(
+        prog="etude classifier mine",
+        description="Collect frames that a classifier calls success and that are known to be none (the simulator's truth, or a "
+        "person's label), as labels that `etude classifier train --play` learns from.",
+        epilog="examples:\n  etude classifier mine --classifier runs/latest/classifier --episodes runs/latest",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--classifier", type=Path, required=True, help="folder with classifier.json")
+    parser.add_argument("--episodes", type=Path, required=True, help="episode store, or a run folder")
+    parser.add_argument(
+        "--out", type=Path, help="episode store of labels, made or added to (default: labels beside the episodes)"
+    )
+    parser.add_argument("--count", type=int, default=50, help="frames at most (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    from reward_classifiers.judge import load_judge
+    from reward_classifiers.labels import STORE_NAME, add_label, open_labels
+    from reward_classifiers.relabelling import hard_negatives
+
+    judge = load_judge(arguments.classifier)
+    path = episodes_in(arguments.episodes)
+    out = arguments.out or path.parent / STORE_NAME
+    with open_store(path, "etude practice run") as source:
+        judge.check(source.observation_spec)
+        found = hard_negatives(judge, source, arguments.count)
+        if found:
+            with open_labels(out, source) as store:
+                for question in found:
+                    add_label(store, source, question, False, judge.backend.frames)
+                store.flush()
+    print(f"{len(found)} frames that {judge.name} wrongly calls success" + (f" added to {out}" if found else ""))
+    return 0
+
+
+def relabel_command(argv: Sequence[str]) -> int:
+    """`etude classifier relabel`: stored rewards as a newer version would have given them, in a new store."""
+    parser = argparse.ArgumentParser(
+        prog="etude classifier relabel",
+        description="Write a run's episodes with the rewards of another version of its classifier into a new store; the old one "
+        "stays. What a person judged is kept. Attempts end where the new version declares success.",
+        epilog="examples:\n  etude classifier relabel --classifier adapted --episodes runs/latest --out relabelled",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--classifier", type=Path, required=True, help="folder with classifier.json")
+    parser.add_argument("--episodes", type=Path, required=True, help="episode store, or a run folder")
+    parser.add_argument("--out", type=Path, required=True, help="the new episode store")
+    parser.add_argument("--recipe", default="rlpd", help="whose reward settings are used without a run folder (default: rlpd)")
+    parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
+    arguments = parser.parse_args(argv)
+    from reward_classifiers.judge import load_judge
+    from reward_classifiers.relabelling import relabel_store
+
+    reward = _reward_of(arguments.episodes, arguments.recipe)
+    judge = load_judge(arguments.classifier)
+    with open_store(episodes_in(arguments.episodes), "etude practice run") as source:
+        told = relabel_store(judge, source, arguments.out, reward)
+    if arguments.json:
+        print(json.dumps({"out": str(arguments.out), **told}))
+        return 0
+    print(f"{arguments.out}: rewards of {told['judge']}")
+    print(f"successes confirmed {told['confirmed']}, withdrawn {told['withdrawn']}, found {told['found']}")
+    print(f"failures {told['failures']}, attempts kept as a person or the environment judged them {told['kept']}")
+    return 0
+
+
+def _reward_of(episodes: Path, recipe: str) -> RewardConfig:
+    """The run's own reward settings, else the recipe's."""
+    from etude.config import RunConfig, build, load_run_config, read_yaml
+    from etude.run_folder import RunFolder
+
+    saved = RunFolder(episodes).config
+    if saved.is_file():
+        return build(RunConfig, read_yaml(saved), str(saved)).recipe.reward
+    return load_run_config({"task": "slide", "robot": {"name": "none"}, "recipe": recipe}).recipe.reward

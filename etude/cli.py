@@ -76,6 +76,9 @@ COMMANDS: dict[str, Command] = {
     "classifier adapt": Command(
         "reward_classifiers.label_commands:adapt_command", "Reweight an ensemble by a few labels (HyRe), without training.", True
     ),
+    "classifier serve": Command(
+        "etude_nodes.reward_service:serve_command", "Judge frames for a robot on another machine.", True, True
+    ),
     "classifier mine": Command(
         "reward_classifiers.label_commands:mine_command", "Collect frames that a classifier wrongly calls success.", True
     ),

@@ -1,5 +1,5 @@
-"""Commands around labels: `etude classifier label` asks a person in the terminal, `adapt` reweights by the answers, `mine` collects
-known mistakes, `relabel` writes stored rewards anew."""
+"""Commands around labels: `etude classifier label` asks a person in the terminal, `adapt` reweights by the answers,
+`mine` collects known mistakes, `relabel` writes stored rewards anew."""
 
 from __future__ import annotations
 

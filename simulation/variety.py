@@ -1,5 +1,5 @@
-"""A scene that looks different every time: light, colours, table cloth, camera poses and things that lie about. Nothing that moves
-changes.
+"""A scene that looks different every time: light, colours, table cloth, camera poses and things that lie about. Nothing
+that moves changes.
 
 For tests of what judges from images; practice itself keeps the scene as it is. Cloths and distractors must be compiled into the
 model (`Tabletop(cluttered=True)`); `vary` then only chooses among them.

@@ -1,10 +1,10 @@
 """The slow proof behind `make proof-rewards`: every backend on scenes that look different every time, on episodes it never saw.
 
-Per task and seed: demonstrations and labelled play under random light, colours, cloths, distractors and camera nudges; fresh play
-in three lights for the test, at the threshold that training chose for 1% false positives. Then a shifted scene: nothing, HyRe with
-eight labels per direction, and training again with those labels. There is no bar: it measures and compares.
+Per task and seed: demonstrations and labelled play under random light, colours, cloths, distractors and camera nudges; fresh
+play in three lights for the test, at the threshold that training chose for 1% false positives. Then a shifted scene: nothing,
+HyRe with eight labels per direction, and training again with those labels. There is no bar: it measures and compares.
 
-Recordings are kept in data/proof-rewards and every finished cell (task, backend, seed) in the results, so a stopped proof goes on.
+Recordings are kept in data/proof-rewards and finished cells (task, backend, seed) in the results: a stopped proof goes on.
 
     python tools/prove_rewards.py --tasks slide --seeds 0 --test-segments 20 --play-segments 8 --out small.json
     python tools/prove_rewards.py --encoder open_clip:ViT-B-32:laion2b_s34b_b79k

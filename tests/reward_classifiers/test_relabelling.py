@@ -1,4 +1,4 @@
-"""A newer version judges what is stored: rewards move to where it sees success, people keep the last word, the old store stays."""
+"""A newer version judges what is stored: rewards move to where it sees success, people keep the last word."""
 
 from __future__ import annotations
 

@@ -79,6 +79,9 @@ COMMANDS: dict[str, Command] = {
     "classifier serve": Command(
         "etude_nodes.reward_service:serve_command", "Judge frames for a robot on another machine.", True, True
     ),
+    "classifier import-labels": Command(
+        "reward_classifiers.label_commands:import_labels_command", "Make labels of what people said on the page.", True
+    ),
     "classifier mine": Command(
         "reward_classifiers.label_commands:mine_command", "Collect frames that a classifier wrongly calls success.", True
     ),

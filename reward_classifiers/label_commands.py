@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reward_classifiers.commands import episodes_in, open_store
+from reward_classifiers.files import ClassifierError
 
 if TYPE_CHECKING:
     from etude.config.recipe import RewardConfig
@@ -37,8 +38,9 @@ def label_command(argv: Sequence[str], ask: Callable[[str], str] = input) -> int
         "--picture", type=Path, default=Path("label.png"), help="where each frame is drawn (default: %(default)s)"
     )
     arguments = parser.parse_args(argv)
+    from etude.status import labelled_false_positives
     from reward_classifiers.judge import load_judge
-    from reward_classifiers.labels import STORE_NAME, add_label, label_queue, open_labels, picture, precision_of
+    from reward_classifiers.labels import STORE_NAME, add_label, calls, label_queue, open_labels, picture, precision_of
 
     judge = load_judge(arguments.classifier)
     path = episodes_in(arguments.episodes)
@@ -47,6 +49,7 @@ def label_command(argv: Sequence[str], ask: Callable[[str], str] = input) -> int
     with open_store(path, "etude practice run") as source, open_labels(out, source) as store:
         judge.check(source.observation_spec)
         questions = label_queue(judge, source, arguments.count)
+        called, attempts = calls(judge, source)
         for number, question in enumerate(questions, 1):
             picture(source, question, arguments.picture)
             info = question.info
@@ -67,6 +70,8 @@ def label_command(argv: Sequence[str], ask: Callable[[str], str] = input) -> int
     precision = precision_of(answered, labels)
     if precision.trials:
         print(f"of the frames called success that you labelled, this share was: {precision}")
+        share, low, high = labelled_false_positives(precision.successes, precision.trials, called, attempts)
+        print(f"false positives among {attempts} attempts, by these labels: {share:.3f} [{low:.3f}, {high:.3f}]")
     return 0
 
 
@@ -108,12 +113,45 @@ def adapt_command(argv: Sequence[str]) -> int:
     return 0
 
 
+def import_labels_command(argv: Sequence[str]) -> int:
+    """`etude classifier import-labels`: what people said on the page about attempts, as labels for the next version."""
+    parser = argparse.ArgumentParser(
+        prog="etude classifier import-labels",
+        description="Make labels of what people said on the run's page about finished attempts: the last frame of each, for "
+        "`etude classifier train --play` and `adapt`.",
+        epilog="examples:\n  etude classifier import-labels --run runs/latest",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run", type=Path, required=True, help="run folder")
+    parser.add_argument("--out", type=Path, help="new episode store (default: page-labels in the run folder)")
+    parser.add_argument("--history", type=int, default=4, help="frames kept, the labelled one included (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    from etude.run_folder import RunFolder
+    from reward_classifiers.labels import add_label, open_labels, page_labels, questions_about
+
+    said = page_labels(RunFolder(arguments.run).attempt_labels)
+    out = arguments.out or arguments.run / "page-labels"
+    if out.exists():
+        raise ClassifierError(f"{out} is there already: name another --out, or move it aside to import all labels anew")
+    with open_store(episodes_in(arguments.run), "etude practice run") as source:
+        questions = questions_about(source, said)
+        if questions:
+            with open_labels(out, source) as store:
+                for question in questions:
+                    add_label(store, source, question, said[question.info.segment], arguments.history)
+                store.flush()
+    print(
+        f"{len(questions)} of {len(said)} attempts that were labelled on the page are stored" + (f": {out}" if questions else "")
+    )
+    return 0
+
+
 def mine_command(argv: Sequence[str]) -> int:
     """`etude classifier mine`: frames that the classifier wrongly called success, as labels for the next version."""
     parser = argparse.ArgumentParser(
         prog="etude classifier mine",
-        description="Collect frames that a classifier calls success and that are known to be none (the simulator's truth, or a "
-        "person's label), as labels that `etude classifier train --play` learns from.",
+        description="Collect frames that a classifier calls success and that a person labelled as none, as labels that "
+        "`etude classifier train --play` learns from.",
         epilog="examples:\n  etude classifier mine --classifier runs/latest/classifier --episodes runs/latest",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -121,6 +159,9 @@ def mine_command(argv: Sequence[str]) -> int:
     parser.add_argument("--episodes", type=Path, required=True, help="episode store, or a run folder")
     parser.add_argument(
         "--out", type=Path, help="episode store of labels, made or added to (default: labels beside the episodes)"
+    )
+    parser.add_argument(
+        "--truth", action="store_true", help="in simulation: let the ground truth stand for the person, as in labelled play"
     )
     parser.add_argument("--count", type=int, default=50, help="frames at most (default: %(default)s)")
     arguments = parser.parse_args(argv)
@@ -133,7 +174,7 @@ def mine_command(argv: Sequence[str]) -> int:
     out = arguments.out or path.parent / STORE_NAME
     with open_store(path, "etude practice run") as source:
         judge.check(source.observation_spec)
-        found = hard_negatives(judge, source, arguments.count)
+        found = hard_negatives(judge, source, arguments.count, arguments.truth)
         if found:
             with open_labels(out, source) as store:
                 for question in found:

@@ -109,16 +109,22 @@ def relabel(steps: Sequence[Step], probability: np.ndarray, threshold: float, na
     return told
 
 
-def hard_negatives(judge: ImageJudge, store: EpisodeStore, count: int) -> list[Question]:
-    """At most `count` frames that `judge` calls success and that are known to be none (the simulator's truth, or a person's
-    label), the most certain mistakes first, few of each segment. With their labels they teach the next version."""
+def hard_negatives(judge: ImageJudge, store: EpisodeStore, count: int, truth: bool = False) -> list[Question]:
+    """At most `count` frames that `judge` calls success and that a person labelled as none, the most certain mistakes first, few
+    of each segment. With their labels they teach the next version.
+
+    Args:
+        truth: in simulation, the ground truth stands for the person, as in labelled play.
+    """
     found: list[Question] = []
     for info in store.segments():
         if info.phase not in PHASES:
             continue
         segment = store.read(info)
         probability = judge.segment_probabilities(segment.observation, info.phase)
-        rows = np.flatnonzero((known_truth(segment) == 0) & (probability >= judge.threshold(info.phase)))
+        by_person = np.array([name == HUMAN for name in segment.judged_by]) & (segment.success == 0)
+        none = known_truth(segment) == 0 if truth else by_person
+        rows = np.flatnonzero(none & (probability >= judge.threshold(info.phase)))
         rows = rows[np.argsort(-probability[rows], kind="stable")][:PER_SEGMENT]
         found += [Question("positive", info, int(row), float(probability[row]), 0.0) for row in rows]
     found.sort(key=lambda question: -question.probability)

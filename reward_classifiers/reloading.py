@@ -44,15 +44,12 @@ class ReloadingJudge:
         self._seen = self._stamp()
         self._newest = load(self._folder)
         self._judge = wrap(self._newest)
+        self.name = self._judge.name
         self._next: Judge | None = None
         self._retired: list[Judge] = []
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, args=(look_every_s,), name="classifier-versions", daemon=True)
         self._thread.start()
-
-    @property
-    def name(self) -> str:
-        return self._judge.name
 
     def probability(self, observation: Observation, phase: str) -> float:
         return self._judge.probability(observation, phase)
@@ -69,7 +66,7 @@ class ReloadingJudge:
         if newer is not None:
             log.info("classifier %s judges from now on, before it %s", newer.name, self._judge.name)
             self._retired.append(self._judge)
-            self._judge = newer
+            self._judge, self.name = newer, newer.name
         self._judge.forget()
 
     def close(self) -> None:

@@ -62,7 +62,7 @@ class Look:
     @classmethod
     def of(cls, model: mujoco.MjModel, workspace_m: np.ndarray | None = None) -> Look:
         head = model.vis.headlight
-        parts = (
+        parts: tuple[np.ndarray, ...] = (
             head.ambient,
             head.diffuse,
             model.light_diffuse,
@@ -75,7 +75,7 @@ class Look:
         low, high = table.pos[:2] - table.size[:2] + _MARGIN_M, table.pos[:2] + table.size[:2] - _MARGIN_M
         table_m = np.array([np.maximum(low, _SEEN_MIN_M), np.minimum(high, _SEEN_MAX_M)])
         nowhere = np.zeros((2, 2))
-        return cls(*map(np.array, parts), nowhere if workspace_m is None else np.asarray(workspace_m), table_m)
+        return cls(*(np.array(part) for part in (*parts, nowhere if workspace_m is None else workspace_m, table_m)))
 
 
 def vary(model: mujoco.MjModel, look: Look, light: str, rng: np.random.Generator, strength: float = 1.0) -> None:
@@ -130,7 +130,7 @@ def _furnish(model: mujoco.MjModel, look: Look, rng: np.random.Generator, streng
 def _free_place(look: Look, rng: np.random.Generator) -> np.ndarray | None:
     """A random (x, y) on the table and out of the workspace; None where there is hardly any."""
     low, high = look.workspace_m[0] - _MARGIN_M, look.workspace_m[1] + _MARGIN_M
-    for place in rng.uniform(*look.table_m, size=(100, 2)):
+    for place in rng.uniform(look.table_m[0], look.table_m[1], (100, 2)):
         if (place < low).any() or (place > high).any():
             return place
     return None

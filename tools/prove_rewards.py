@@ -13,6 +13,7 @@ Recordings are kept in data/proof-rewards and finished cells (task, backend, see
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import shutil
@@ -63,13 +64,18 @@ class VariedRobot(MujocoRobot):
         super().hard_reset(phase, rng)
 
 
+@functools.cache
+def _simulation() -> bytes:
+    """Digest of the program that draws and plays; another one makes other recordings."""
+    told = hashlib.blake2b(digest_size=8)
+    for path in sorted([*(REPOSITORY / "simulation").rglob("*.py"), REPOSITORY / "actor" / "play.py"]):
+        told.update(path.read_bytes())
+    return told.digest()
+
+
 def kept(config: RunConfig, name: str, make: Callable[[Path], EpisodeStore]) -> EpisodeStore:
     """The recording `name` of this task and this simulation, made when it is not there yet."""
-    program = hashlib.blake2b(digest_size=5)
-    for path in sorted([*(REPOSITORY / "simulation").rglob("*.py"), REPOSITORY / "actor" / "play.py", Path(__file__)]):
-        if path.name != Path(__file__).name:
-            program.update(path.read_bytes())
-    program.update(config.task.model_dump_json().encode())
+    program = hashlib.blake2b(_simulation() + config.task.model_dump_json().encode(), digest_size=5)
     path = data_root() / "proof-rewards" / f"{config.task.name}-{program.hexdigest()}" / name
     if not path.is_dir():
         aside = path.with_name(f".{name}.making")

@@ -100,7 +100,9 @@ class Gullible:
 
 
 def test_false_positives_become_labels_for_the_next_version(practised, tmp_path):
-    found = hard_negatives(Gullible(), practised, 5)
+    by_person = hard_negatives(Gullible(), practised, 5)
+    assert [question.info.segment for question in by_person] == [3] * 3, "the truth is a label only where that was asked for"
+    found = hard_negatives(Gullible(), practised, 5, truth=True)
     assert len(found) == 5 and found == sorted(found, key=lambda q: -q.probability)
     counts = [sum(q.info.segment == segment for q in found) for segment in (1, 2, 3)]
     assert max(counts) <= 3, "neighbouring frames look alike"

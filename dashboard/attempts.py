@@ -66,6 +66,11 @@ class AttemptTracker:
                 if attempt.segment == segment:
                     attempts[index] = Attempt(attempt.phase, segment, success)
 
+    def outcome(self, segment: int) -> bool | None:
+        """Of an attempt that is still known; None when it is not, or its outcome cannot be told."""
+        found = [attempt.success for attempts in self._attempts.values() for attempt in attempts if attempt.segment == segment]
+        return found[0] if found else None
+
     def recent(self, phase: str) -> list[Attempt]:
         return list(self._attempts[phase])
 

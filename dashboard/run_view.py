@@ -19,7 +19,14 @@ from typing import Any
 from dashboard.attempts import AttemptTracker
 from etude.config import RunConfig
 from etude.specs import PHASES
-from etude.status import HelpRequest, Mode, PracticeStatus, SuccessRate, wilson_interval
+from etude.status import (
+    HelpRequest,
+    Mode,
+    PracticeStatus,
+    SuccessRate,
+    labelled_false_positives,
+    wilson_interval,
+)
 
 SILENT_AFTER_S = 3.0
 """Statuses come at 5 Hz and metrics at 1 Hz: without news for this long, the page says so."""
@@ -82,6 +89,7 @@ class RunView:
         self._help_marks: list[float] = []
         self._journal: deque[dict[str, Any]] = deque(maxlen=60)
         self._attempts = AttemptTracker()
+        self._called: dict[int, bool] = {}
         self._images: dict[str, tuple[int, bytes, float]] = {}
         self._revision = 1
 
@@ -165,7 +173,11 @@ class RunView:
             self._note("operator", text)
 
     def relabel(self, segment: int, success: bool) -> None:
+        """What a person said about an attempt. Those that the judge had called success tell how often it is wrong."""
         with self._lock:
+            said = self._attempts.outcome(segment)
+            if said or segment in self._called:  # a second answer about the same attempt replaces the first
+                self._called[segment] = success
             self._attempts.relabel(segment, success)
 
     # --- reading --------------------------------------------------------------------------------------------------
@@ -252,8 +264,20 @@ class RunView:
             "precision": _ratio(hits, hits + false_alarms),
             "recall": _ratio(hits, hits + misses),
             "outcomes": hits + false_alarms + misses + status.judge_true_negatives,
+            "false_positive_rate": _ratio(false_alarms, false_alarms + status.judge_true_negatives),
+            "labelled": self._labelled(status),
         }
         return data
+
+    def _labelled(self, status: PracticeStatus) -> dict[str, Any] | None:
+        """The false-positive rate as the labels of this page tell it, or None without any."""
+        rates = [status.success.get(phase, SuccessRate()) for phase in PHASES]
+        called, attempts = sum(rate.successes for rate in rates), sum(rate.attempts for rate in rates)
+        if not self._called or not attempts:
+            return None
+        right = sum(self._called.values())
+        rate, low, high = labelled_false_positives(right, len(self._called), called, attempts)
+        return {"labels": len(self._called), "rate": rate, "low": low, "high": high}
 
     def _note(self, kind: str, text: str) -> None:
         self._journal.append({"kind": kind, "text": text, "at": self._clock()})

@@ -81,6 +81,18 @@ COMMANDS: dict[str, Command] = {
     "classifier adapt": Command(
         "reward_classifiers.label_commands:adapt_command", "Reweight an ensemble by a few labels (HyRe), without training.", True
     ),
+    "classifier serve": Command(
+        "etude_nodes.reward_service:serve_command", "Judge frames for a robot on another machine.", True, True
+    ),
+    "classifier import-labels": Command(
+        "reward_classifiers.label_commands:import_labels_command", "Make labels of what people said on the page.", True
+    ),
+    "classifier mine": Command(
+        "reward_classifiers.label_commands:mine_command", "Collect frames that a classifier wrongly calls success.", True
+    ),
+    "classifier relabel": Command(
+        "reward_classifiers.label_commands:relabel_command", "Write stored rewards anew, by another classifier version.", True
+    ),
     "train offline": Command("learner.commands:train_offline", "Train a recipe on stored data, without a robot.", True),
     "policy export": Command("learner.commands:policy_export", "Write a run's policy as program and weights.", True),
     "policy serve-openvla": Command("policy_servers.commands:serve_openvla", "Serve OpenVLA as an external policy."),

@@ -7,7 +7,7 @@ package imports the other.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -102,4 +102,13 @@ class Judge(Protocol):
 
     def forget(self) -> None:
         """Another attempt begins: what was shown before counts for nothing from now on."""
+        ...
+
+
+@runtime_checkable
+class CountingJudge(Judge, Protocol):
+    """A judge that may miss frames, and counts."""
+
+    def counts(self) -> dict[str, float]:
+        """Answers, misses and latencies by name, units included."""
         ...

@@ -65,6 +65,11 @@ class RunFolder:
         return self.root / "help.jsonl"
 
     @property
+    def attempt_labels(self) -> Path:
+        """JSON lines: what a person said on the page about finished attempts."""
+        return self.root / "attempt_labels.jsonl"
+
+    @property
     def help_pictures(self) -> Path:
         """What help requests showed when they were asked: ``<id>.jpg``."""
         return self.root / "help"

@@ -52,6 +52,25 @@ def wilson_interval(successes: int, attempts: int, z: float = 1.96) -> tuple[flo
     return low, high
 
 
+def labelled_false_positives(right: int, labelled: int, called: int, attempts: int) -> tuple[float, float, float]:
+    """Share of failed attempts that the judge called success, with a 95% interval, by what people said about some of its
+    successes and without any ground truth: (share, lowest, highest), NaN where nothing can be said.
+
+    Of `attempts` the judge called `called` success. People looked at `labelled` of these, and `right` were successes. Successes
+    that it missed are counted among the failures, so the share is a little too low where it misses many.
+    """
+    if not labelled or not attempts:
+        return math.nan, math.nan, math.nan
+
+    def share(precision: float) -> float:
+        wrong = called * (1.0 - precision)
+        failures = wrong + attempts - called
+        return wrong / failures if failures else 0.0
+
+    low, high = wilson_interval(right, labelled)
+    return share(right / labelled), share(high), share(low)
+
+
 @dataclass(frozen=True)
 class PracticeStatus:
     """One snapshot.

@@ -143,8 +143,15 @@ def load_judge(folder: Path) -> ImageJudge:
 
 
 def load_live_judge(folder: Path, config: ClassifierConfig) -> Judge:
-    """As `load_judge`, for the control loop: with a deadline the judge has a thread of its own."""
-    judge = load_judge(folder)
+    """As `load_judge`, for the control loop: it follows newer versions in `folder`, and with a deadline the judge has a thread of
+    its own."""
+    from reward_classifiers.reloading import ReloadingJudge
+
+    return ReloadingJudge(folder, lambda judge: with_deadline(judge, config))
+
+
+def with_deadline(judge: Judge, config: ClassifierConfig) -> Judge:
+    """`judge` itself, or off the control loop where the configuration gives a deadline."""
     if config.deadline_s is None:
         return judge
     return DeadlineJudge(judge, config.deadline_s, NO_ANSWER if config.missed == "no_vote" else 0.0)

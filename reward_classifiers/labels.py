@@ -6,8 +6,10 @@ tell how often it is wrong while the robot practises.
 
 from __future__ import annotations
 
+import json
+import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -73,6 +75,48 @@ def label_queue(judge: ImageJudge, store: EpisodeStore, count: int) -> list[Ques
     doubtful = [q for q in doubtful if (q.info.actor_id, q.info.segment, q.row) not in taken]
     doubtful.sort(key=lambda q: q.doubt, reverse=True)
     return [*positive, *doubtful[: count - len(positive)]]
+
+
+def calls(judge: ImageJudge, store: EpisodeStore) -> tuple[int, int]:
+    """(attempts with a frame that `judge` calls success, attempts) of `store`; those that a person judged are left out, as in
+    `label_queue`."""
+    called = attempts = 0
+    for info in store.segments():
+        if info.phase not in PHASES:
+            continue
+        segment = store.read(info)
+        free = np.array([name != "human" for name in segment.judged_by])
+        if free.any():
+            attempts += 1
+            probability = judge.segment_probabilities(segment.observation, info.phase)
+            called += bool((free & (probability >= judge.threshold(info.phase))).any())
+    return called, attempts
+
+
+def page_labels(path: Path) -> dict[int, bool]:
+    """Segment -> success, as a person said on the page (``attempt_labels.jsonl`` of a run); the newest answer counts. Lines
+    that a crash cut short are skipped."""
+    told: dict[int, bool] = {}
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            line = json.loads(text)
+            told[int(line["segment"])] = bool(line["success"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return told
+
+
+def questions_about(store: EpisodeStore, segments: Iterable[int]) -> list[Question]:
+    """The last frames of these segments, where what the person saw is. A number that several actors have says too little and is
+    left out, and so is one that is not stored yet."""
+    found: dict[int, list[SegmentInfo]] = {}
+    for info in store.segments():
+        found.setdefault(info.segment, []).append(info)
+    return [
+        Question("positive", found[number][0], found[number][0].length - 1, math.nan, math.nan)
+        for number in segments
+        if len(found.get(number, [])) == 1
+    ]
 
 
 def precision_of(questions: Sequence[Question], labels: Sequence[int]) -> Rate:

@@ -15,6 +15,7 @@ from simulation.controller import EndEffectorController
 from simulation.rendering import BEAUTY_GROUP, POLICY_GROUP, Pictures
 from simulation.scenes import make_scene
 from simulation.scenes.base import STEP_M, Intent, Scene, Tool
+from simulation.variety import cloth_assets_xml, distractors_xml
 
 _SCALE = {"x": STEP_M, "y": STEP_M, "z": STEP_M, "yaw": 0.2, "gripper": 1.0}
 _NOISE_MEMORY = 0.6
@@ -31,6 +32,7 @@ class Tabletop:
         options: scene parameters.
         seed: of the first random start.
         expert_noise: standard deviation of the expert's correlated action noise, normalised.
+        cluttered: the model holds cloths and distractors that `simulation.variety.vary` can lay out.
     """
 
     def __init__(
@@ -43,9 +45,10 @@ class Tabletop:
         seed: int = 0,
         control_rate_hz: float = 10.0,
         expert_noise: float = 0.0,
+        cluttered: bool = False,
     ) -> None:
         self.scene = make_scene(scene, options or {})
-        self.model = mujoco.MjModel.from_xml_string(world_xml(self.scene))
+        self.model = mujoco.MjModel.from_xml_string(world_xml(self.scene, cluttered))
         self.data = mujoco.MjData(self.model)
         paint_wood(self.model)
         self.scene.bind(self.model)
@@ -203,8 +206,8 @@ _LIGHTS = "\n    ".join(
 )
 
 
-def world_xml(scene: Scene) -> str:
-    """The whole MJCF document: table, light, Panda and the scene's objects."""
+def world_xml(scene: Scene, cluttered: bool = False) -> str:
+    """The whole MJCF document: table, light, Panda and the scene's objects; `cluttered`: see `Tabletop`."""
     low, high = np.array(scene.table_min_m), np.array(scene.table_max_m)
     (x, y), (half_x, half_y) = (low + high) / 2, (high - low) / 2
     table = f'{half_x} {half_y} 0.02" pos="{x} {y} -0.02'
@@ -234,7 +237,7 @@ def world_xml(scene: Scene) -> str:
     <material name="green" rgba="0.16 0.68 0.32 1" specular="0.05" shininess="0.1"/>
     <material name="blue" rgba="0.15 0.42 0.90 1" specular="0.05" shininess="0.1"/>
     <material name="handle" rgba="0.86 0.20 0.16 1" specular="0.4" shininess="0.5"/>{panda.ASSETS}
-    {scene.assets_xml()}
+    {scene.assets_xml()}{cloth_assets_xml() if cluttered else ""}
   </asset>
   <worldbody>
     {_LIGHTS}
@@ -245,7 +248,7 @@ def world_xml(scene: Scene) -> str:
     {scene.front.xml("front")}
     {scene.beauty.xml("beauty")}
     {panda.body()}
-    {scene.world_xml()}
+    {scene.world_xml()}{distractors_xml(POLICY_GROUP) if cluttered else ""}
   </worldbody>
   <actuator>
     {panda.actuators()}

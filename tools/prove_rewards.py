@@ -1,23 +1,26 @@
 """The slow proof behind `make proof-rewards`: every backend on scenes that look different every time, on episodes it never saw.
 
-Per task: demonstrations and labelled play under random light, colours and camera nudges; fresh play in three lights for the
-test, at the threshold that training chose for 1% false positives. Then a shifted scene: nothing, HyRe with eight labels per
-direction, and training again with those labels. Results go to docs/results/proof-rewards.json after each task. There is no bar:
-it measures and compares.
+Per task and seed: demonstrations and labelled play under random light, colours, cloths, distractors and camera nudges; fresh
+play in three lights for the test, at the threshold that training chose for 1% false positives. Then a shifted scene: nothing,
+HyRe with eight labels per direction, and training again with those labels. There is no bar: it measures and compares.
 
-    python tools/prove_rewards.py --tasks slide --test-segments 20 --play-segments 8
+Recordings are kept in data/proof-rewards and finished cells (task, backend, seed) in the results: a stopped proof goes on.
+
+    python tools/prove_rewards.py --tasks slide --seeds 0 --test-segments 20 --play-segments 8 --out small.json
     python tools/prove_rewards.py --encoder open_clip:ViT-B-32:laion2b_s34b_b79k
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
 import json
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from actor.robots.mujoco import MujocoRobot
 from etude.config import REPOSITORY, ClassifierConfig, RunConfig
 from etude.durable import write_atomic
 from etude.episodes.store import EpisodeStore
+from etude.run_folder import data_root
 from etude.specs import PHASES
 from reward_classifiers.calibration import Rate
 from reward_classifiers.judge import load_judge
@@ -49,8 +53,9 @@ class VariedRobot(MujocoRobot):
     """The simulated robot in a scene that looks different after every reset. `light` None: any of `LIGHTS`."""
 
     def __init__(self, config: RunConfig, seed: int, light: str | None = None, strength: float = 1.0) -> None:
-        super().__init__(config.task, config.robot, "pixels", seed)
-        self._look = Look.of(self.tabletop.model)
+        super().__init__(config.task, config.robot, "pixels", seed, cluttered=True)
+        scene = self.tabletop.scene
+        self._look = Look.of(self.tabletop.model, np.array([scene.workspace_min_m[:2], scene.workspace_max_m[:2]]))
         self._light, self._strength = light, strength
 
     def hard_reset(self, phase: str, rng: np.random.Generator) -> None:
@@ -59,24 +64,52 @@ class VariedRobot(MujocoRobot):
         super().hard_reset(phase, rng)
 
 
+@functools.cache
+def _simulation() -> bytes:
+    """Digest of the program that draws and plays; another one makes other recordings."""
+    told = hashlib.blake2b(digest_size=8)
+    for path in sorted([*(REPOSITORY / "simulation").rglob("*.py"), REPOSITORY / "actor" / "play.py"]):
+        told.update(path.read_bytes())
+    return told.digest()
+
+
+def kept(config: RunConfig, name: str, make: Callable[[Path], EpisodeStore]) -> EpisodeStore:
+    """The recording `name` of this task and this simulation, made when it is not there yet."""
+    program = hashlib.blake2b(_simulation() + config.task.model_dump_json().encode(), digest_size=5)
+    path = data_root() / "proof-rewards" / f"{config.task.name}-{program.hexdigest()}" / name
+    if not path.is_dir():
+        aside = path.with_name(f".{name}.making")
+        shutil.rmtree(aside, ignore_errors=True)
+        make(aside).close()
+        aside.rename(path)
+    return EpisodeStore.open(path)
+
+
 def record(
-    config: RunConfig, path: Path, seed: int, segments: int, light: str | None = None, strength: float = 1.0
+    config: RunConfig, name: str, seed: int, segments: int, light: str | None = None, strength: float = 1.0
 ) -> EpisodeStore:
     """Fresh labelled play: `segments` of both directions together."""
-    robot = VariedRobot(config, seed, light, strength)
-    store = EpisodeStore.create(path, robot.observation_spec, robot.action_spec, {"lighting": light or ""})
-    record_play(config, robot, store, seed, max(2, segments * SEGMENT_FRAMES // len(PHASES)))
-    robot.close()
-    return store
+
+    def make(path: Path) -> EpisodeStore:
+        robot = VariedRobot(config, seed, light, strength)
+        store = EpisodeStore.create(path, robot.observation_spec, robot.action_spec, {"lighting": light or ""})
+        record_play(config, robot, store, seed, max(2, segments * SEGMENT_FRAMES // len(PHASES)))
+        robot.close()
+        return store
+
+    return kept(config, f"{name}-{seed}-{segments}", make)
 
 
-def demonstrate(config: RunConfig, path: Path, count: int) -> EpisodeStore:
-    robot = VariedRobot(config, 0)
-    store = EpisodeStore.create(path, robot.observation_spec, robot.action_spec)
-    record_demonstrations(config, robot, store, count, 0)
-    store.flush()
-    robot.close()
-    return store
+def demonstrate(config: RunConfig, count: int, seed: int) -> EpisodeStore:
+    def make(path: Path) -> EpisodeStore:
+        robot = VariedRobot(config, seed)
+        store = EpisodeStore.create(path, robot.observation_spec, robot.action_spec)
+        record_demonstrations(config, robot, store, count, seed)
+        store.flush()
+        robot.close()
+        return store
+
+    return kept(config, f"demonstrations-{seed}-{count}", make)
 
 
 def with_classifier(config: RunConfig, classifier: ClassifierConfig) -> RunConfig:
@@ -95,55 +128,51 @@ def rates(result: Measurement) -> dict[str, Any]:
     return told
 
 
-def prove(task: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    config = task_config(task, "pixels")
-    say = lambda text: print(f"{task}: {text}", flush=True)  # noqa: E731
-    say("recording")
-    demonstrations = demonstrate(config, folder / "demonstrations", arguments.demonstrations)
-    play = record(config, folder / "play", 1, 2 * arguments.play_segments)
-    per_light = -(-arguments.test_segments // len(LIGHTS))
-    tests = [record(config, folder / f"test-{light}", 100 + i, per_light, light) for i, light in enumerate(LIGHTS)]
-    shifted_labels = record(config, folder / "shifted-labels", 200, 2 * len(PHASES), strength=SHIFT)
-    shifted = record(config, folder / "shifted", 201, max(4, arguments.test_segments // 4), strength=SHIFT)
-    backends = {
+def backends(encoder: str | None) -> dict[str, ClassifierConfig]:
+    """Name -> configuration of everything that is compared."""
+    told = {
         "cnn": ClassifierConfig(),
         "probe hog mlp": ClassifierConfig(backend="probe"),
         "probe hog attention": ClassifierConfig(backend="probe", head="attention"),
     }
-    if arguments.encoder:
-        backends |= {
-            f"probe {arguments.encoder}": ClassifierConfig(backend="probe", encoder=arguments.encoder),
-            f"zero_shot {arguments.encoder}": ClassifierConfig(backend="zero_shot", encoder=arguments.encoder),
+    if encoder:
+        told[f"probe {encoder}"] = ClassifierConfig(backend="probe", encoder=encoder)
+        told[f"zero_shot {encoder}"] = ClassifierConfig(backend="zero_shot", encoder=encoder)
+    return told
+
+
+def prove(config: RunConfig, name: str, seed: int, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """One cell of the table: this backend, trained on this seed's recordings."""
+    demonstrations = demonstrate(config, arguments.demonstrations, seed)
+    play = record(config, "play", 1000 + seed, 2 * arguments.play_segments)
+    per_light = -(-arguments.test_segments // len(LIGHTS))
+    tests = [record(config, f"test-{light}", 100 + i, per_light, light) for i, light in enumerate(LIGHTS)]
+    shifted_labels = record(config, "shifted-labels", 2000 + seed, 2 * len(PHASES), strength=SHIFT)
+    shifted = record(config, "shifted", 201, max(4, arguments.test_segments // 4), strength=SHIFT)
+    classifier = backends(arguments.encoder)[name]
+    out = folder / "classifier"
+    started = time.monotonic()
+    train_classifier(demonstrations, with_classifier(config, classifier), out, seed, None, play)
+    seconds = time.monotonic() - started
+    judge = load_judge(out)
+    result = measure(judge, tests, 2)
+    told: dict[str, Any] = {"training_s": round(seconds, 1), "test": rates(result), **speeds(judge, tests[0])}
+    told["episodes"] = sum(len(decisions) for decisions in result.decisions.values())
+    told["thresholds"] = {phase: judge.threshold(phase) for phase in PHASES}
+    told["lights"] = {
+        phase: {
+            light: parts[0].false_positive_rate.to_json()
+            for light, parts in result.by_lighting(phase, judge.threshold(phase)).items()
         }
-    told: dict[str, Any] = {}
-    for name, classifier in backends.items():
-        if arguments.backends and name.split()[0] not in arguments.backends:
-            continue
-        out = folder / name.replace(" ", "-").replace(":", "-").replace("/", "-")
-        started = time.monotonic()
-        train_classifier(demonstrations, with_classifier(config, classifier), out, 0, None, play)
-        seconds = time.monotonic() - started
-        judge = load_judge(out)
-        result = measure(judge, tests, 2)
-        told[name] = {"training_s": round(seconds, 1), "test": rates(result), **speeds(judge, tests[0])}
-        told[name]["lights"] = {
-            phase: {
-                light: parts[0].false_positive_rate.to_json()
-                for light, parts in result.by_lighting(phase, judge.threshold(phase)).items()
-            }
-            for phase in result.scores
-        }
-        told[name]["shifted"] = {"nothing": rates(measure(judge, shifted, 2))}
-        few = few_labels(shifted_labels, folder / f"{out.name}-few")
-        if classifier.backend == "probe":
-            adapt_classifier(out, few, folder / f"{out.name}-hyre")
-            told[name]["shifted"]["hyre"] = rates(measure(load_judge(folder / f"{out.name}-hyre"), shifted, 2))
-        again = folder / f"{out.name}-again"
-        train_classifier(demonstrations, with_classifier(config, classifier), again, 0, None, [play, few])
-        told[name]["shifted"]["trained again"] = rates(measure(load_judge(again), shifted, 2))
-        say(line(name, told[name]["test"]) + f", trained in {seconds:.0f} s")
-        for how, result_json in told[name]["shifted"].items():
-            say("  " + line(f"shifted scene, {how}", result_json))
+        for phase in result.scores
+    }
+    told["shifted"] = {"nothing": rates(measure(judge, shifted, 2))}
+    few = few_labels(shifted_labels, folder / "few")
+    if classifier.backend == "probe":
+        adapt_classifier(out, few, folder / "hyre")
+        told["shifted"]["hyre"] = rates(measure(load_judge(folder / "hyre"), shifted, 2))
+    train_classifier(demonstrations, with_classifier(config, classifier), folder / "again", seed, None, [play, few])
+    told["shifted"]["trained again"] = rates(measure(load_judge(folder / "again"), shifted, 2))
     return told
 
 
@@ -189,25 +218,36 @@ def line(name: str, told: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tasks", nargs="+", default=["slide", "drawer", "relocate"])
-    parser.add_argument("--backends", nargs="+", choices=("cnn", "probe", "zero_shot"), help="default: all that can run")
+    parser.add_argument("--backends", nargs="+", metavar="NAME", help="beginnings of their names (default: all that can run)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--encoder", help="also probe and zero-shot with this one, open_clip:<model>:<weights>")
     parser.add_argument("--demonstrations", type=int, default=20, help="per direction (default: %(default)s)")
     parser.add_argument("--play-segments", type=int, default=20, help="labelled, per direction (default: %(default)s)")
     parser.add_argument("--test-segments", type=int, default=500, help="unseen episodes per task (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to (default: %(default)s)")
     arguments = parser.parse_args(argv)
-    told: dict[str, Any] = {
-        "robofume": ROBOFUME,
-        "arguments": {k: str(v) for k, v in vars(arguments).items() if k != "out"},
-        "tasks": {},
-    }
-    for task in arguments.tasks:
-        folder = Path(tempfile.mkdtemp(prefix="proof-rewards-"))
-        try:
-            told["tasks"][task] = prove(task, arguments, folder)
-        finally:
-            shutil.rmtree(folder)
-        write_atomic(arguments.out, json.dumps(told, indent=1).encode())
+    sizes = {key: getattr(arguments, key) for key in ("demonstrations", "play_segments", "test_segments")}
+    told = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    if told.get("sizes") != sizes:
+        if told:
+            print(f"{arguments.out} holds results of other sizes ({told.get('sizes')}): choose another --out", file=sys.stderr)
+            return 2
+        told = {"robofume": ROBOFUME, "sizes": sizes, "tasks": {}}
+    for seed in arguments.seeds:
+        for task in arguments.tasks:
+            config = task_config(task, "pixels")
+            for name in backends(arguments.encoder):
+                if arguments.backends and not any(name.startswith(wanted) for wanted in arguments.backends):
+                    continue
+                cells = told["tasks"].setdefault(task, {}).setdefault(name, {})
+                if str(seed) in cells:
+                    continue
+                with tempfile.TemporaryDirectory(prefix="proof-rewards-") as folder:
+                    cell = cells[str(seed)] = prove(config, name, seed, arguments, Path(folder))
+                write_atomic(arguments.out, json.dumps(told, indent=1).encode())
+                print(f"{task}, seed {seed}: " + line(name, cell["test"]) + f", trained in {cell['training_s']:.0f} s")
+                for how, result_json in cell["shifted"].items():
+                    print("  " + line(f"shifted scene, {how}", result_json), flush=True)
     print(f"results: {arguments.out}; RoboFuME: {ROBOFUME}")
     return 0
 

@@ -20,7 +20,14 @@ class MujocoRobot:
 
     advances_on_act = True
 
-    def __init__(self, task: TaskConfig, robot: RobotConfig, observation: Literal["pixels", "state"], seed: int) -> None:
+    def __init__(
+        self,
+        task: TaskConfig,
+        robot: RobotConfig,
+        observation: Literal["pixels", "state"],
+        seed: int,
+        cluttered: bool = False,
+    ) -> None:
         self.tabletop = Tabletop(
             task.scene or task.name,
             cameras=task.cameras,
@@ -30,6 +37,7 @@ class MujocoRobot:
             seed=seed,
             control_rate_hz=robot.control_rate_hz,
             expert_noise=task.expert_noise,
+            cluttered=cluttered,
         )
         self.observation_spec = self.tabletop.observation_spec
         self.action_spec = self.tabletop.action_spec

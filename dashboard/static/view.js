@@ -203,9 +203,20 @@ function renderJudge({ run, status: s }) {
     text(`judge-${name}`, percent(s?.judge[name] ?? null));
     element(`judge-${name}`).classList.toggle("none", (s?.judge[name] ?? null) === null);
   }
+  text("judge-false", falsePositives(s?.judge));
+  element("judge-false").hidden = !falsePositives(s?.judge);
   const probability = s?.judge_probability ?? null;
   text("judge-probability", probability === null ? "–" : probability.toFixed(2));
   judgeStrip.add(probability);
+}
+
+/** How often failures were called success: by the labels given on this page, beside the simulator's truth. */
+function falsePositives(judge) {
+  const told = [];
+  const by = judge?.labelled;
+  if (by) told.push(`${percent(by.rate)} by ${whole.format(by.labels)} label${by.labels === 1 ? "" : "s"} (${percent(by.low)} to ${percent(by.high)})`);
+  if ((judge?.false_positive_rate ?? null) !== null) told.push(`${percent(judge.false_positive_rate)} in truth`);
+  return told.length ? `False positives: ${told.join(", ")}` : "";
 }
 
 function renderJournal(journal) {

@@ -49,6 +49,12 @@ class ClassifierConfig(Model):
         "all-linear", description="Layers that get LoRA: all-linear, or a regular expression, e.g. of the projector alone."
     )
     # while practising
+    service: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_/]*$",
+        description="Name of a reward node (`etude classifier serve`) in another process or on another machine, which judges "
+        "instead of this one; empty: the actor judges by itself.",
+    )
     deadline_s: float | None = Field(
         None,
         gt=0,
@@ -63,6 +69,8 @@ class ClassifierConfig(Model):
             raise ValueError("classifier.backend 'vlm' needs classifier.model, and classifier.endpoint where a server has it")
         if self.backend == "vlm" and self.deadline_s is None:
             raise ValueError("a vlm is too slow for the control loop: set classifier.deadline_s, e.g. 2.0")
+        if self.service and self.deadline_s is None:
+            raise ValueError("a reward node answers when it can: set classifier.deadline_s beside classifier.service, e.g. 0.5")
         if self.tuning_updates and (self.backend != "vlm" or self.endpoint):
             raise ValueError(
                 "classifier.tuning_updates tunes a vlm in this process: leave classifier.endpoint empty, or set it to 0"

@@ -65,7 +65,13 @@ def test_precision_and_recall_follow_from_the_counts(view: RunView) -> None:
     counts = {"true_positives": 8, "false_positives": 2, "true_negatives": 5, "false_negatives": 4}
     view.on_status(example_status(**{f"judge_{name}": count for name, count in counts.items()}))
     judge = view.snapshot()["status"]["judge"]
-    assert judge == {"precision": pytest.approx(0.8), "recall": pytest.approx(8 / 12), "outcomes": 19}
+    assert judge == {
+        "precision": pytest.approx(0.8),
+        "recall": pytest.approx(8 / 12),
+        "outcomes": 19,
+        "false_positive_rate": pytest.approx(2 / 7),
+        "labelled": None,
+    }
 
 
 def test_an_actor_without_news_is_silent(view: RunView, clock: Clock) -> None:
@@ -185,6 +191,21 @@ def test_a_corrected_label_is_shown(view: RunView) -> None:
         view.on_status(status)
     view.relabel(1, True)
     assert view.snapshot()["attempts"]["forward"] == [{"phase": "forward", "segment": 1, "success": True}]
+
+
+def test_labels_of_called_successes_tell_how_often_failures_pass(view: RunView) -> None:
+    for status in statuses([True, False, True, False]):
+        view.on_status(status)
+    view.relabel(2, False)
+    assert view.snapshot()["status"]["judge"]["labelled"] is None, "a failure that was called one says nothing about false ones"
+    view.relabel(1, False)
+    view.relabel(3, True)
+    told = view.snapshot()["status"]["judge"]["labelled"]
+    # half of the two called successes were none, beside two that were called failures
+    assert told["labels"] == 2 and told["rate"] == pytest.approx(1 / 3)
+    assert told["low"] < told["rate"] < told["high"]
+    view.relabel(1, True)
+    assert view.snapshot()["status"]["judge"]["labelled"]["rate"] == 0.0, "the newest answer about an attempt counts"
 
 
 # --- following a file -------------------------------------------------------------------------------------------------

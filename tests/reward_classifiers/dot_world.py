@@ -35,8 +35,16 @@ class Writer:
         self._segment = 0
 
     def segment(
-        self, phase: str, positions: list[float], *, terminal: bool, judged_by: str = "environment", truth: bool = True
+        self,
+        phase: str,
+        positions: list[float],
+        *,
+        terminal: bool,
+        judged_by: str = "environment",
+        truth: bool = True,
+        wrongly: bool = False,
     ) -> None:
+        """`wrongly`: the judge says the opposite of the truth about the last frame."""
         self._segment += 1
         for index, x in enumerate(positions):
             self._sequence += 1
@@ -61,7 +69,7 @@ class Writer:
                     is_terminal=last and terminal,
                     source=Source.SCRIPTED,
                     policy_version=0,
-                    success=success,
+                    success=1 - success if wrongly and last else success,
                     success_truth=success if truth else UNKNOWN,
                     judged_by=judged_by,
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from reward_classifiers import load_judge
 from reward_classifiers.calibration import Rate
 from reward_classifiers.files import ClassifierError
 from reward_classifiers.frames import FrameRules
-from reward_classifiers.label_commands import adapt_command, label_command
+from reward_classifiers.label_commands import adapt_command, import_labels_command, label_command
 from reward_classifiers.labels import add_label, label_queue, open_labels, precision_of
 from reward_classifiers.reweighting import labelled_logits
 from reward_classifiers.train import gather
@@ -81,6 +82,7 @@ def test_a_person_labels_in_the_terminal(
     assert picture.read_bytes().startswith(b"\x89PNG")
     out = capsys.readouterr().out
     assert "2 labels added" in out and "(1/2)" in out
+    assert "false positives among" in out
     assert len(EpisodeStore.open(tmp_path / "run" / "labels").segments()) == 2
     with pytest.raises(ClassifierError, match="no ensemble to reweight"):
         adapt_command(
@@ -93,3 +95,22 @@ def test_precision_counts_what_was_called_success() -> None:
 
     asked = [Question(kind, None, 0, 0.9, 0.1) for kind in ("positive", "doubtful", "positive")]  # type: ignore[arg-type]
     assert precision_of(asked, [1, 1, 0]) == Rate(1, 2)
+
+
+def test_what_people_said_on_the_page_feeds_the_next_version(tmp_path, capsys):
+    run = tmp_path / "run"
+    writer = Writer(run / "episodes")
+    for _ in range(3):
+        writer.segment("forward", [0.1, 0.5, 0.6], terminal=True, judged_by="cnn:old00000")
+    writer.done().close()
+    lines = [{"segment": 1, "success": True}, {"segment": 1, "success": False}, {"segment": 3, "success": True}]
+    lines = [json.dumps(line) for line in [*lines, {"segment": 99, "success": True}]]
+    (run / "attempt_labels.jsonl").write_text("\n".join([*lines, '{"segment": 2, "succ']))
+    assert import_labels_command(["--run", str(run), "--history", "2"]) == 0
+    assert "2 of 3 attempts" in capsys.readouterr().out
+    with EpisodeStore.open(run / "page-labels") as labels:
+        segments = [labels.read(info) for info in labels.segments()]
+    assert sorted(int(segment.success[-1]) for segment in segments) == [0, 1], "the newest answer counts"
+    assert all(list(segment.judged_by) == ["", "human"] for segment in segments)
+    with pytest.raises(ClassifierError, match="there already"):
+        import_labels_command(["--run", str(run)])

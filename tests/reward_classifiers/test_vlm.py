@@ -20,7 +20,7 @@ from etude.specs import PHASES
 from reward_classifiers import ClassifierError, load_judge, train_classifier
 from reward_classifiers.endpoint import Endpoint, EndpointError, log_odds_of
 from reward_classifiers.frames import FrameSet, label_segment
-from reward_classifiers.judge import load_live_judge
+from reward_classifiers.judge import with_deadline
 from reward_classifiers.vlm import ROBOFUME_RULES, question_of, robofume_batches, thinned
 from reward_classifiers.worker import DeadlineJudge
 
@@ -240,7 +240,7 @@ def test_a_judge_that_fails_gives_no_answers_and_comes_back() -> None:
 
 
 def test_a_deadline_puts_the_judge_beside_the_loop(dot_classifier) -> None:
-    judge = load_live_judge(dot_classifier[0], ClassifierConfig(deadline_s=1.0))
+    judge = with_deadline(load_judge(dot_classifier[0]), ClassifierConfig(deadline_s=1.0))
     assert isinstance(judge, DeadlineJudge) and judge.name.startswith("cnn:")
     judge.close()
 

@@ -29,6 +29,7 @@ from actor.sender import StepSender
 from actor.snapshot import Answer
 from etude.cli import clear_message
 from etude.config import RunConfig
+from etude.robot import CountingJudge, Judge
 from etude.run_folder import RunFolder
 from etude.status import HelpRequest, PracticeStatus, StuckLabels
 from etude.step import Step
@@ -115,6 +116,7 @@ class ActorNode(Node):
             for camera in dict.fromkeys((*cameras, BEAUTY))
         }
         self._sent_pictures: dict[str, np.ndarray] = {}
+        self.judge: Judge | None = None
         self.sender = StepSender(outbox, self._publish_step)
 
     def emit(self, step: Step) -> None:
@@ -173,6 +175,7 @@ class ActorNode(Node):
             "weights_refused": self._inbox.refused,
             "outbox_pending": status.outbox_pending,
             "learner_silent": self.lead.silent,
+            **(self.judge.counts() if isinstance(self.judge, CountingJudge) else {}),
         }
         name = f"actor/{self._config.robot_namespace}"
         self._diagnostics.publish(convert.diagnostics_to_message(self.get_clock().now().to_msg(), name, level, text, values))
@@ -304,11 +307,12 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
     """Practise until `stop`, or until the run's minutes are over and evaluated. The process's exit status."""
     if config.robot.pace == "realtime":
         _prefer_this_process()
-    judge = None
-    if config.recipe.reward.kind == "classifier":
+    classifier = config.recipe.reward.classifier if config.recipe.reward.kind == "classifier" else None
+    judge: Judge | None = None
+    if classifier and not classifier.service:
         from reward_classifiers.judge import load_live_judge
 
-        judge = load_live_judge(folder.classifier, config.recipe.reward.classifier)
+        judge = load_live_judge(folder.classifier, classifier)
     robot = make_robot(config, config.seed)
     evaluates = config.evaluation.episodes or config.evaluation.interval_episodes
     # a real arm has no second scene
@@ -319,7 +323,11 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
     policy = PolicyRunner(seed, CandidateFeed.of(config, seed))
     inbox = PolicyInbox(policy)
     rehearsal = Rehearsal(folder, config, stop)
-    with middleware():
+    with middleware(), contextlib.ExitStack() as open_until_the_end:
+        if classifier and classifier.service:
+            from etude_nodes.reward_service import remote_judge
+
+            judge = open_until_the_end.enter_context(remote_judge(classifier))
         node = ActorNode(config, outbox, inbox, tuple(robot.observation_spec.cameras))
         loop = ControlLoop(
             config,
@@ -336,6 +344,7 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
             on_evaluation=rehearsal.on_evaluation,
             resume_from=rehearsal.counters,
         )
+        node.judge = judge
         node.serve(loop)
         rehearsal.conduct(loop, policy)
         teller = Teller(node, loop, inbox, rehearsal)

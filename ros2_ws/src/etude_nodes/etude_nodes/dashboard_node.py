@@ -38,6 +38,7 @@ from etude_nodes import convert, qos
 from etude_nodes.process import (
     EXIT_DONE,
     EXIT_REFUSED,
+    append_json_line,
     configure_logging,
     middleware,
     parse_run,
@@ -65,6 +66,7 @@ class DashboardNode(Node):
         self.view, self._notifier = view, notifier
         self._viewers = 0
         self._evaluations = JsonLines(folder.evaluations)
+        self._attempt_labels = folder.attempt_labels
         self._cameras: dict[str, Any] = {}
         self._namespace = namespace = config.robot_namespace
         topic = partial(qos.robot_topic, namespace)
@@ -177,6 +179,7 @@ class DashboardNode(Node):
         answer = self._call(self._label, request, f"Attempt {segment} relabelled as {'success' if success else 'failure'}")
         if answer.ok:
             self.view.relabel(segment, success)
+            append_json_line(self._attempt_labels, {"segment": segment, "success": success, "time_ns": time.time_ns()})
         return answer
 
     def _call(self, client: Any, request: Any, note: str) -> Answer:

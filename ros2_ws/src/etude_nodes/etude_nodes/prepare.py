@@ -38,7 +38,7 @@ def missing(config: RunConfig, folder: RunFolder) -> list[str]:
         todo.append("demonstrations")
     else:
         _check_directions(config)
-    if config.recipe.reward.kind == "classifier":
+    if config.recipe.reward.kind == "classifier" and not config.recipe.reward.classifier.service:
         if not (classifier_frames_store(config.task.name) / "store.json").is_file():
             todo.append("play")
         if not folder.classifier.is_dir():

@@ -112,6 +112,10 @@ proof-go1: build ## Slow proof (hours): a Go1 in MuJoCo goes on living after som
 proof-rewards: build ## Slow proof: success classifiers on varied scenes, with intervals, and after a shift of the scene.
 	@exec .venv/bin/python tools/prove_rewards.py $(ARGS)
 
+.PHONY: proof-learned-reward
+proof-learned-reward: build ## Slow proof (hours): practice with the learned reward beside the ground truth, also with mislabelled successes.
+	@exec .venv/bin/python tools/prove_learned_reward.py $(ARGS)
+
 .PHONY: screenshots
 screenshots: build $(DEV_STAMP) ## Take the pictures in docs/images of a short run (needs chromium).
 	@exec .venv/bin/python tools/screenshot.py $(ARGS)

@@ -7,7 +7,7 @@ must be neither a positive nor a negative unless somebody labelled it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -147,6 +147,12 @@ def join(sets: Sequence[FrameSet]) -> FrameSet:
     images = {name: np.concatenate([s.images[name] for s in sets]) for name in sets[0].images}
     parts = (np.concatenate([getattr(s, field) for s in sets]) for field in ("motion", "labels", "group", "truth"))
     return FrameSet(images, *parts)
+
+
+def mislabel(frames: FrameSet, share: float, rng: np.random.Generator) -> FrameSet:
+    """Every success, in either direction, becomes a failure with probability `share`: what a careless person does."""
+    wrong = (frames.labels == 1) & (rng.random(frames.labels.shape) < share)
+    return replace(frames, labels=np.where(wrong, 0, frames.labels).astype(np.int8))
 
 
 def folds(frames: FrameSet, count: int, rng: np.random.Generator) -> np.ndarray:

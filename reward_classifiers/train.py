@@ -25,7 +25,7 @@ from reward_classifiers.calibration import (
 )
 from reward_classifiers.cnn_training import TrainingSettings, train_cnn
 from reward_classifiers.files import ClassifierError, save_classifier
-from reward_classifiers.frames import IGNORE, FrameRules, FrameSet, folds, frames_of, join
+from reward_classifiers.frames import IGNORE, FrameRules, FrameSet, folds, frames_of, join, mislabel
 from reward_classifiers.probe import train_probe
 from reward_classifiers.trained import Progress, Trained
 from reward_classifiers.vlm import ROBOFUME_RULES, make_vlm
@@ -58,6 +58,8 @@ def train_classifier(
     history = chosen.frames if chosen.backend == "probe" else 1
     rules = ROBOFUME_RULES if chosen.backend == "vlm" else settings.rules
     frames, used = gather(store, play, config.task.name, rules, history)
+    if chosen.mislabelled_share:
+        frames = mislabel(frames, chosen.mislabelled_share, np.random.default_rng([seed, 0x3AB]))
     fold = checked_folds(frames, settings.members, np.random.default_rng(seed))
     spec = store.observation_spec
     match chosen.backend:

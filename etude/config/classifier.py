@@ -31,6 +31,12 @@ class ClassifierConfig(Model):
     updates: int = Field(300, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
+    mislabelled_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="For experiments: this share of the successes is labelled as failures before training.",
+    )
     # vlm
     model: str = Field(
         "", description="Image-text-to-text model: name on the Hugging Face hub, folder, or the endpoint's name for it."

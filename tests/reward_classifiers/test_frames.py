@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etude.episodes.store import EpisodeStore
-from reward_classifiers.frames import IGNORE, FrameRules, FrameSet, folds, frames_of, label_segment, motion_indices
+from reward_classifiers.frames import IGNORE, FrameRules, FrameSet, folds, frames_of, label_segment, mislabel, motion_indices
 
 RULES = FrameRules(positive_last=2, ambiguous_before=3, other_direction_tail=0.3)
 FORWARD, BACKWARD = 0, 1
@@ -95,3 +95,14 @@ def test_a_split_never_tears_a_segment_and_spreads_the_successes(
     wins = sum(successful[: len(lengths)])
     per_fold = [len(set(group[(fold == f) & (labels[:, 0] == 1)].tolist())) for f in range(count)]
     assert max(per_fold) - min(per_fold) <= 1 and sum(per_fold) == wins
+
+
+def test_a_share_of_successes_is_mislabelled_and_nothing_else_changes() -> None:
+    labels = np.tile(np.array([[1, 0], [0, 1], [IGNORE, 1], [0, IGNORE]], np.int8), (500, 1))
+    none = np.zeros(len(labels), np.int32)
+    before = FrameSet({}, np.zeros((len(labels), 0), np.float32), labels, none, labels)
+    after = mislabel(before, 0.1, np.random.default_rng(0))
+    changed = after.labels != before.labels
+    assert (before.labels[changed] == 1).all() and (after.labels[changed] == 0).all()
+    assert 0.07 < changed.sum() / (before.labels == 1).sum() < 0.13
+    np.testing.assert_array_equal(before.labels, labels)

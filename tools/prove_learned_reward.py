@@ -1,8 +1,8 @@
 """The slow proof behind `make proof-learned-reward`: practice with the learned reward beside practice with the ground truth.
 
 Nine runs of the demo from pixels: rewarded by the environment, by the classifier, and by a classifier that was trained with a
-tenth of its successes mislabelled, three seeds each. The bar: forward success of the final evaluation, by ground truth, on average
-at most 5 points below that of the environment's reward. Runs that are recorded in the results are not repeated.
+tenth of its successes mislabelled, three seeds each. The bar: forward success of the final evaluation, by ground truth, on
+average at most 5 points below that of the environment's reward. Runs that are recorded in the results are not repeated.
 
     python tools/prove_learned_reward.py --seeds 0 --minutes 10
 """

@@ -96,8 +96,13 @@ def make_run(path: Path, **dashboard) -> RunFolder:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory, stand_in: StandIn) -> Iterator[str]:
-    folder = make_run(tmp_path_factory.mktemp("run"))
+def run_folder(tmp_path_factory) -> RunFolder:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def url(run_folder: RunFolder, stand_in: StandIn) -> Iterator[str]:
+    folder = run_folder
     record = {"time_s": 90, "env_steps": 700, "phase": "forward", "episodes": 20, "successes": 15, "kind": "interval"}
     folder.evaluations.write_text(json.dumps(record) + "\nbroken\n" + json.dumps({**record, "phase": "up"}) + "\n")
     stand_in.status.publish(convert.status_to_message(example_status(), "robot", "a1"))  # before the page exists: latched
@@ -133,7 +138,7 @@ def test_a_malformed_status_is_dropped(url: str, stand_in: StandIn) -> None:
     wait_until(lambda: snapshot(url)["status"]["env_steps"] == 6300)
 
 
-def test_commands_become_service_calls(url: str, stand_in: StandIn) -> None:
+def test_commands_become_service_calls(url: str, stand_in: StandIn, run_folder: RunFolder) -> None:
     def post(path: str, body: dict) -> dict:
         return httpx.post(f"{url}/api/{path}", json=body).json()
 
@@ -144,6 +149,8 @@ def test_commands_become_service_calls(url: str, stand_in: StandIn) -> None:
     stand_in.asked.clear()
     assert post("help", {"answer": "reset"})["ok"] and post("label", {"segment": 3, "success": False})["ok"]
     assert stand_in.asked == [("help", 5, "reset"), ("label", 3, False)]
+    kept = [json.loads(line) for line in run_folder.attempt_labels.read_text().splitlines()]
+    assert [(line["segment"], line["success"]) for line in kept] == [(3, False)], "labels are kept for the next classifier"
     assert post("mode", {"mode": "idle"}) == {"ok": False, "message": "noted"}
 
 

@@ -219,7 +219,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="instead of each run's own time")
     parser.add_argument("--only", metavar="WORD", help="only runs whose task or observation this is, e.g. state or drawer")
     parser.add_argument(
-        "--set", metavar="KEY=VALUE", dest="settings", nargs="+", action="extend", default=[], help="settings of the runs"
+        "--set",
+        metavar="KEY=VALUE",
+        dest="settings",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="settings that the runs have beside their own",
     )
     parser.add_argument("--resume", action="store_true", help="do not repeat finished runs that are recorded in docs/results")
     parser.add_argument(
@@ -235,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # results of other runs are kept beside the new ones; the runs asked for replace their own, unless resumed
     rows = finished(arguments.proof)
     if arguments.collect:
-        rows = merge(rows, [collected(arguments.proof, folder) for folder in arguments.collect])
+        rows = merge(rows, [collected(arguments.proof, folder, arguments.settings) for folder in arguments.collect])
         record(arguments.proof, rows)
         print(table(rows))
         return 0
@@ -265,12 +271,13 @@ def merge(old: list[tuple[Proof, int, dict]], new: list[tuple[Proof, int, dict]]
     return [rows[key] for key in sorted(rows)]
 
 
-def collected(name: str, folder: Path) -> tuple[Proof, int, dict]:
+def collected(name: str, folder: Path, settings: Sequence[str] = ()) -> tuple[Proof, int, dict]:
     """A finished run as a row of the proof, for runs that were made one by one."""
     summary = read_summary(RunFolder(folder))
     proof = next((p for p in PROOFS[name] if (p.task, p.observation) == (summary.get("task"), summary.get("observation"))), None)
     if proof is None:
         raise SystemExit(f"{folder} has no summary.json of a run that belongs to the proof {name!r}")
+    summary |= {"settings": list(settings)} if settings else {}
     return proof, summary["seed"], {**summary, "run": folder.resolve().name, "status": 0}
 
 

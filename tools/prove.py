@@ -159,17 +159,27 @@ def _plot(rows: Sequence[tuple[Proof, int, dict]], path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     for axis, phase in zip(axes, ("forward", "backward"), strict=True):
         for proof, seed, summary in rows:
-            points = [(e["run_time_s"] / 60, e["success_rate"]) for e in summary["evaluations"] if e["phase"] == phase]
+            points = [(_abscissa(proof, e), e["success_rate"]) for e in summary["evaluations"] if e["phase"] == phase]
             axis.plot(*zip(*points, strict=True), marker="o", markersize=4, label=f"seed {seed}")
             for call in summary.get("help", ()) if proof.help_at_most is not None else ():
-                axis.axvline(call["run_time_s"] / 60, color="tab:red", linewidth=0.8)
+                axis.axvline(_abscissa(proof, call), color="tab:red", linewidth=0.8)
         axis.axhline(rows[0][0].at_least if phase == "forward" else float("nan"), color="grey", linestyle="--", linewidth=1)
-        axis.set(title=f"{rows[0][0].task}, {phase}", xlabel="minutes of practice", ylim=(-0.02, 1.02))
+        axis.set(title=f"{rows[0][0].task}, {phase}", xlabel=_unit(rows[0][0]), ylim=(-0.02, 1.02))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("success in evaluation, from random starts")
     axes[0].legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _abscissa(proof: Proof, row: dict) -> float:
+    return row["run_time_s"] / 60 if proof.steps_at_least is None else row["env_steps"] / 1000
+
+
+def _unit(proof: Proof) -> str:
+    if proof.steps_at_least is None:
+        return "minutes of practice"
+    return "thousand control steps" + ("; red: a call for help" if proof.help_at_most is not None else "")
 
 
 def read_summary(folder: RunFolder) -> dict:

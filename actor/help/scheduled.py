@@ -1,4 +1,4 @@
-"""Help rule `scheduled`: somebody resets the scene after so many steps, needed or not (MEDAL++, PAINT's baselines).
+"""Help rule `scheduled`: somebody resets the scene after so many steps, needed or not (MEDAL++, and PAINT's episodic baseline).
 
 It is what a robot is left with that neither knows what it cannot undo nor is told so by a simulation. What it costs is
 certain, one intervention per interval; a scene that is lost at its beginning stays lost to its end.

@@ -58,6 +58,13 @@ NO_WALLS = ("robot.environment_options.bound=3.8",)
 """PAINT's variant: the mug can be dropped over the edge of the table, and then only a person gets it back."""
 PAINT = ("recipe.help.kind=paint", "recipe.critic.pessimistic_reward=-0.02")
 """A stuck state is worth -1 for ever; PAINT's own -10 is beside rewards of 10."""
+
+
+def _every(interval_steps: int) -> tuple[str, ...]:
+    """As PAINT's episodic baseline: somebody resets the scene so often, and nobody is told that the mug is lost."""
+    return "recipe.help.kind=scheduled", f"recipe.help.horizon_steps={interval_steps}"
+
+
 METHODS = {
     "etude": Method("etude_earl", ("recipe.help.kind=never",)),
     "naive": Method("naive", deployed=0.32, continuing=0.0120),
@@ -65,6 +72,8 @@ METHODS = {
     "vaprl": Method("vaprl", deployed=0.98, continuing=0.0093),
     "medal": Method("medal", (*LONGER, "robot.environment_options.backward_shows=next_goal"), deployed=0.976),
     "no_walls": Method("etude_earl", NO_WALLS, evaluate_every=2_000),
+    "no_walls_every_1000": Method("etude_earl", (*NO_WALLS, *_every(1_000)), evaluate_every=2_000),
+    "no_walls_every_4000": Method("etude_earl", (*NO_WALLS, *_every(4_000)), evaluate_every=2_000),
     "no_walls_paint": Method("etude_earl", (*NO_WALLS, *PAINT), evaluate_every=2_000),
 }
 """Published: EARL's curves at 2.5 million steps, five seeds; MEDAL from RISC's curves, mean of the last 10 evaluations."""

@@ -31,7 +31,7 @@ RESULTS = REPOSITORY / "docs" / "results"
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 OURS, REQUIRED, WITHIN_STEPS, STEPS_PER_RESET = "etude", 0.95, 250_000, 200_000
 """Required of our recipe in every seed: the mean of the last 10 evaluations, within so many steps, with so few resets."""
-SUITES = {"autonomy": ("etude", "naive", "fbrl", "vaprl", "medal"), "paint": (interventions.WITHOUT, interventions.WITH)}
+SUITES = {"autonomy": ("etude", "naive", "fbrl", "vaprl", "medal"), "paint": (*interventions.WITHOUT, interventions.WITH)}
 STEPS = {"etude": 150_000, "naive": 250_000, "fbrl": 250_000, "vaprl": 250_000, "medal": 250_000} | dict.fromkeys(
     SUITES["paint"], 40_000
 )

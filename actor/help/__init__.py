@@ -67,6 +67,7 @@ def make_help_rule(config: HelpConfig) -> HelpRule:
     from actor.help.classifier_doubt import ClassifierDoubt
     from actor.help.never import Never
     from actor.help.paint import Paint
+    from actor.help.scheduled import Scheduled
     from actor.help.timeout import Timeout
 
     match config.kind:
@@ -75,6 +76,8 @@ def make_help_rule(config: HelpConfig) -> HelpRule:
         case "timeout":
             return Timeout(config.timeouts_before_help)
         case "paint":
-            return Paint(config.seed_steps, config.steps_before_asking, config.horizon_steps)
+            return Paint(config.seed_steps, config.steps_before_asking, config.horizon_steps, config.alarm_states)
+        case "scheduled":
+            return Scheduled(config.horizon_steps)
         case "classifier_doubt":
             return ClassifierDoubt(config.doubt_band, config.doubt_disagreement, config.doubtful_attempts)

@@ -23,15 +23,20 @@ class Paint:
         seed_steps: no alarm before so many steps of the run; at their end somebody looks once.
         patience_steps: N, steps from the alarm to the question.
         horizon_steps: steps without help after which somebody is asked to look.
+        alarm_states: states in a row above `ALARM` that raise the alarm. The release takes 1; but a lost object stays
+            lost, so that an alarm which the next states contradict was false.
         helped_at: step of the newest answer, or the one before the first step that this process saw.
         alarm_at: step of the alarm that is on.
+        suspicious: states in a row above `ALARM`, up to the newest one.
     """
 
     seed_steps: int
     patience_steps: int
     horizon_steps: int
+    alarm_states: int = 1
     helped_at: int | None = None
     alarm_at: int | None = None
+    suspicious: int = 0
     steps: int = 0
 
     def after_step(self, steps: int, irreversible: float) -> Ask | None:
@@ -42,7 +47,8 @@ class Paint:
             return None
         if self.helped_at < self.seed_steps:
             return Ask("seed steps", f"The first {self.seed_steps} steps are over: please look whether the scene is still whole.")
-        if self.alarm_at is None and irreversible > ALARM:
+        self.suspicious = self.suspicious + 1 if irreversible > ALARM else 0
+        if self.alarm_at is None and self.suspicious >= self.alarm_states:
             self.alarm_at = steps
         if self.alarm_at is not None and steps - self.alarm_at >= self.patience_steps:
             return Ask("irreversible", "The scene looks as if the robot could not undo what has happened.")
@@ -57,4 +63,4 @@ class Paint:
         return None
 
     def answered(self) -> None:
-        self.helped_at, self.alarm_at = self.steps, None
+        self.helped_at, self.alarm_at, self.suspicious = self.steps, None, 0

@@ -177,10 +177,10 @@ class ResetConfig(Model):
 
 
 class HelpConfig(Model):
-    kind: Literal["never", "timeout", "paint", "classifier_doubt"] = Field(
+    kind: Literal["never", "timeout", "scheduled", "paint", "classifier_doubt"] = Field(
         "timeout",
-        description="timeout: many failures in a row. paint: a classifier of irreversible states, learned from labels that "
-        "people give. classifier_doubt: the success classifier is unsure again and again.",
+        description="timeout: many failures in a row. scheduled: after every horizon_steps. paint: a classifier of irreversible "
+        "states, learned from labels that people give. classifier_doubt: the success classifier is unsure again and again.",
     )
     meanwhile: Literal["hold", "practise"] = Field(
         "hold",
@@ -199,7 +199,14 @@ class HelpConfig(Model):
     # paint
     seed_steps: int = Field(1000, ge=0, description="Control steps before the first alarm; at their end a person looks once.")
     steps_before_asking: int = Field(300, ge=0, description="Control steps from the alarm to the question (N).")
-    horizon_steps: int = Field(200_000, ge=1, description="Control steps without help after which a person is asked to look.")
+    alarm_states: int = Field(
+        1,
+        ge=1,
+        description="States in a row that look irreversible for an alarm. PAINT takes 1; more give fewer false alarms.",
+    )
+    horizon_steps: int = Field(
+        200_000, ge=1, description="paint: control steps without help after which a person is asked to look. scheduled: to reset."
+    )
     classifier_updates: int = Field(
         5000, ge=1, description="Updates of the classifier, from scratch, after every labelled intervention; PAINT makes 50,000."
     )

@@ -9,6 +9,7 @@ import pytest
 from actor.help import Attempt
 from actor.help.classifier_doubt import ClassifierDoubt
 from actor.help.paint import Paint
+from actor.help.scheduled import Scheduled
 from actor.help.timeout import Timeout
 
 
@@ -51,6 +52,23 @@ def test_paint_has_somebody_look_after_a_long_time_without_help():
     rule.answered()
     assert asked_at(rule, [0.0] * 20, first=21) == [(40, "horizon")]
     assert rule.object_lost() is None, "nobody tells it what is irreversible"
+
+
+def test_an_alarm_that_the_next_states_contradict_is_none_where_several_in_a_row_are_wanted():
+    rule = Paint(seed_steps=0, patience_steps=2, horizon_steps=1000, alarm_states=3)
+    assert asked_at(rule, [0.9, 0.9, 0.4, 0.9, 0.9, math.nan, 0.9, 0.9]) == []
+    assert asked_at(rule, [0.9, 0.1, 0.1], first=9) == [(11, "irreversible")], "the third in a row, then two steps of patience"
+    rule.answered()
+    assert asked_at(rule, [0.9, 0.9, 0.1, 0.1, 0.1], first=12) == [], "counting starts anew"
+
+
+def test_a_schedule_counts_from_the_newest_answer_and_cares_for_nothing_else():
+    rule = Scheduled(interval_steps=10)
+    assert asked_at(rule, [1.0] * 10) == [(10, "schedule")]
+    rule.answered()
+    assert asked_at(rule, [1.0] * 10, first=11) == [(20, "schedule")]
+    assert rule.object_lost() is None and all(rule.after_attempt(attempt()) is None for _ in range(20))
+    assert asked_at(Scheduled(10), [1.0] * 9, first=105) == [], "not at once after a restart"
 
 
 def test_members_that_disagree_are_doubt_too():

@@ -192,6 +192,13 @@ def test_without_labels_a_lost_mug_is_asked_about_at_once(tmp_path, monkeypatch)
     assert all("left the table" in reason for _, reason, _ in outcome.helped)
 
 
+def test_a_schedule_resets_at_every_interval_and_nobody_is_told_what_is_lost(tmp_path, monkeypatch):
+    carries_the_mug_over_the_edge(monkeypatch)
+    outcome = run(tmp_path, "no_walls_every_1000", 130, "recipe.help.horizon_steps=60")
+    assert [(steps, stuck) for steps, _, stuck in outcome.helped] == [(60, True), (120, True)]
+    assert outcome.interventions == 3 and outcome.questions == 0 and outcome.updates.get("irreversible", 0) == 0
+
+
 def test_paint_learns_from_labels_when_to_ask(tmp_path, monkeypatch):
     carries_the_mug_over_the_edge(monkeypatch)
     settings = ("recipe.help.seed_steps=40", "recipe.help.steps_before_asking=10", "recipe.help.classifier_updates=250")
@@ -227,18 +234,20 @@ def test_interventions_are_compared_where_success_first_holds():
     rising = [0.0, 0.9, 0.9, 1.0, 1.0]  # the mean of three reaches 0.9 at the fourth
     slow, quick = helped_row("no_walls", 0, [2, 5, 8, 12, 20], rising), helped_row("no_walls_paint", 0, [1, 2, 3, 4, 4], rising)
     assert interventions.needed(slow) == 12 and interventions.needed(quick) == 4
-    assert interventions.verdict([slow, quick], [0])[0] is True
-    assert interventions.verdict([slow, quick], [0, 1])[0] is None
+    others = [helped_row(method, 0, [9, 18, 27, 36, 45], rising) for method in interventions.WITHOUT if method != "no_walls"]
+    assert interventions.verdict([slow, quick, *others], [0])[0] is True
+    assert interventions.verdict([slow, quick, *others], [0, 1])[0] is None
+    assert interventions.verdict([slow, quick], [0])[0] is None
     close = helped_row("no_walls_paint", 0, [1, 2, 3, 5, 5], rising)
-    passed, line = interventions.verdict([slow, close], [0])
-    assert passed is False and "2.4 times fewer" in line
-    never = [helped_row(method, 0, [1, 2, 3], [0.5, 0.5, 0.5]) for method in ("no_walls", "no_walls_paint")]
+    passed, line = interventions.verdict([slow, close, *others], [0])
+    assert passed is False and "2.4 times fewer than no_walls," in line, "one baseline is enough to fail"
+    never = [helped_row(method, 0, [1, 2, 3], [0.5, 0.5, 0.5]) for method in (*interventions.WITHOUT, interventions.WITH)]
     assert interventions.verdict(never, [0])[0] is False
 
 
 def test_the_paint_suite_is_recorded_apart(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(proof, "RESULTS", tmp_path)
-    counts = {"no_walls": [4, 8, 12], "no_walls_paint": [2, 3, 3]}
+    counts = {method: [4, 8, 12] for method in interventions.WITHOUT} | {"no_walls_paint": [2, 3, 3]}
 
     def run_all(runs, jobs):
         for run in runs:
@@ -247,7 +256,7 @@ def test_the_paint_suite_is_recorded_apart(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(proof, "run_all", run_all)
     assert proof.main(["--suite", "paint", "--seeds", "0"]) == 0
-    assert "pass: 4.0 times fewer" in capsys.readouterr().out
+    assert "pass: interventions with paint until 90% success: 4.0 times fewer than no_walls," in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"proof-paint.json", "proof-paint.png"}
     with pytest.raises(SystemExit):
         proof.main(["--suite", "paint", "--only", "medal"])

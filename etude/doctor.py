@@ -16,26 +16,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from etude.config import REPOSITORY, DashboardConfig
+from etude.findings import GREEN, RED, YELLOW, Finding
 from etude.ros_environment import holds_wheels, interfaces_are_built, is_system_ros, ros_environment
 from etude.run_folder import runs_root
 
-GREEN, YELLOW, RED = "green", "yellow", "red"
 COLOURS = {GREEN: "\033[32m", YELLOW: "\033[33m", RED: "\033[31m"}
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Outcome of one check. `remedy` is a sentence or command, empty when nothing is to be done."""
-
-    check: str
-    status: str
-    detail: str
-    remedy: str = ""
 
 
 def check_python() -> Finding:
@@ -236,6 +226,28 @@ def check_machine() -> Finding:
     return Finding("machine", GREEN, detail)
 
 
+PREFLIGHT_S = 60.0
+
+
+def check_robot(robot: str, run: Path | None = None) -> list[Finding]:
+    """The preflight of `robot` (a name or YAML file), or of an existing run's: see etude_nodes/preflight.py."""
+    words = ["--run", str(run)] if run is not None else ["--robot", robot]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "etude_nodes.preflight", *words],
+            env=ros_environment(os.environ),
+            timeout=PREFLIGHT_S,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return [Finding(**finding) for finding in json.loads(done.stdout)]
+    except subprocess.TimeoutExpired:
+        return [Finding("preflight", RED, f"no answer within {PREFLIGHT_S:.0f} s", "look at the ROS network: ros2 topic list")]
+    except ValueError:
+        return [Finding("preflight", RED, f"it failed: {last_line(done.stderr)}", "mend what it names")]
+
+
 CHECKS: tuple[Callable[[], Finding], ...] = (
     check_python,
     check_packages,
@@ -283,16 +295,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns 1 when a finding is red."""
     parser = argparse.ArgumentParser(
         description="Check this machine and say how to mend what is wrong.",
-        epilog="examples:\n  etude doctor\n  etude doctor --json | python3 -m json.tool",
+        epilog="examples:\n  etude doctor\n  etude doctor --robot franka_fr3\n  etude doctor --json | python3 -m json.tool",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON list")
+    parser.add_argument("--robot", metavar="NAME", help="also look at this real arm, its cameras and clocks, before it moves")
     arguments = parser.parse_args(argv)
     findings: list[Finding] = []
     for check in CHECKS:
         findings.append(_run(check))
         if not arguments.json:
             _print(findings[-1])
+    if arguments.robot:
+        found = check_robot(arguments.robot)
+        findings += found
+        if not arguments.json:
+            for finding in found:
+                _print(finding)
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     return int(any(finding.status == RED for finding in findings))

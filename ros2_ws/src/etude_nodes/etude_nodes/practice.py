@@ -22,7 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from etude.config import CONFIG_ROOT, ConfigError, RunConfig, load_run_config, save_config
+from etude.doctor import check_robot
 from etude.durable import write_atomic
+from etude.findings import GREEN, RED
 from etude.run_folder import RunFolder, data_root, runs_root
 from etude.summary import read_json, write_summary
 from etude_nodes import prepare
@@ -34,6 +36,7 @@ from learner.commands import refuse_unfinished_retraining
 DOMAINS = range(1, 101)
 """ROS domain ids whose ports lie below the range that the system gives to outgoing connections."""
 PORTS_TO_TRY = 20
+IGNORE_PREFLIGHT = "start although the preflight of a real arm is red (see `etude doctor --robot`)"
 COMPILATION_CACHE = {
     "JAX_COMPILATION_CACHE_DIR": "{data}/compiled",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -65,6 +68,7 @@ def run_command(argv: Sequence[str]) -> int:
     parser.add_argument("--observation", choices=("pixels", "state"))
     parser.add_argument("--task", help="name of a file in robot_configs/tasks")
     parser.add_argument("--port", type=int, help="port of the page on this machine")
+    parser.add_argument("--ignore-preflight", action="store_true", help=IGNORE_PREFLIGHT)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting, e.g. recipe.data.utd=2")
     arguments = parser.parse_args(list(argv))
     config = configure(arguments)
@@ -74,7 +78,7 @@ def run_command(argv: Sequence[str]) -> int:
         folder = make_run_folder(config, arguments.name, arguments.origin)
         save_config(config, folder.config)
         print(f"run {folder.root.name} in {shown(folder.root)}")
-        return _practise(folder, config, began)
+        return _practise(folder, config, began, arguments.ignore_preflight)
 
 
 def resume_command(argv: Sequence[str]) -> int:
@@ -88,6 +92,7 @@ def resume_command(argv: Sequence[str]) -> int:
     parser.add_argument("run", nargs="?", type=Path, help="run folder (default: runs/latest)")
     parser.add_argument("--minutes", type=float, help="practise for so many more minutes")
     parser.add_argument("--port", type=int, help="port of the page on this machine")
+    parser.add_argument("--ignore-preflight", action="store_true", help=IGNORE_PREFLIGHT)
     arguments = parser.parse_args(list(argv))
     folder, config = open_run(arguments.run or runs_root() / "latest")
     status = read_json(folder.root / STATUS_FILE)
@@ -106,7 +111,7 @@ def resume_command(argv: Sequence[str]) -> int:
         save_config(config, folder.config)
         _link_latest(folder)
         print(f"resuming run {folder.root.name} after {done_minutes:.1f} minutes of practice")
-        return _practise(folder, config, began)
+        return _practise(folder, config, began, arguments.ignore_preflight)
 
 
 # --- configuration --------------------------------------------------------------------------------------------------
@@ -233,13 +238,14 @@ def choose_domain(name: str) -> int:
 # --- running --------------------------------------------------------------------------------------------------------
 
 
-def _practise(folder: RunFolder, config: RunConfig, began: float) -> int:
+def _practise(folder: RunFolder, config: RunConfig, began: float, ignore_preflight: bool = False) -> int:
     if "ROS_DOMAIN_ID" not in os.environ:
         os.environ["ROS_DOMAIN_ID"] = str(choose_domain(folder.root.name))
     (folder.root / "ros_domain_id").write_text(os.environ["ROS_DOMAIN_ID"] + "\n", encoding="utf-8")
     for name, value in COMPILATION_CACHE.items():
         os.environ.setdefault(name, value.format(data=data_root()))
     _prepare(folder, config)
+    refuse_on_red(folder, config, ignore_preflight)
     supervisor = Supervisor(folder, config)
     if not read_json(folder.root / SUPERVISOR_FILE).get("preparation_s"):
         supervisor.remember(preparation_s=round(time.monotonic() - began, 1))
@@ -262,6 +268,21 @@ def _practise(folder: RunFolder, config: RunConfig, began: float) -> int:
         print(f"stopped. The run is kept in {shown(folder.root)}")
     print(f"resume it with: {resume}")
     return 0
+
+
+def refuse_on_red(folder: RunFolder, config: RunConfig, ignore: bool) -> None:
+    """The preflight of a real arm. Raises PracticeError when a finding is red, unless a person says to `ignore` it."""
+    if config.robot.kind != "franka":
+        return
+    findings = [one for one in check_robot(config.robot.name, folder.root) if one.status != GREEN]
+    for one in findings:
+        print(f"preflight {one.status}: {one.check}: {one.detail} -> {one.remedy}", flush=True)
+    red = [one.check for one in findings if one.status == RED]
+    if red and not ignore:
+        raise PracticeError(
+            f"the preflight of {config.robot.name} is red ({', '.join(red)}): mend what it says above, then `etude practice "
+            f"resume {shown(folder.root)}`, or start in spite of it with --ignore-preflight"
+        )
 
 
 def _prepare(folder: RunFolder, config: RunConfig) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from actor.cameras import Camera, Picture, as_seen, fits, problems_of
 from actor.command_filter import CommandFilter, Measured
+from actor.following import Following
 from actor.gripper import Gripper
 from actor.recovery import RecoveryLimit
 from actor.robots.ros_arm import CALM_MODES, MODES, REFLEX, ArmState
@@ -28,8 +29,8 @@ from etude.specs import IMAGE_PREFIX, ActionSpec, Observation, ObservationSpec, 
 log = logging.getLogger("etude.arm")
 
 SAFETY_SILENT_S = 0.3
-FOLLOW_S, FOLLOW_LEAD_M, FOLLOW_M_S, FOLLOW_N = 1.0, 0.03, 0.005, 5.0
-"""So long, with the command so far ahead, an arm so slow and nothing that it pushes against: no controller follows."""
+FOLLOW_LEAD_M = 0.03
+"""A command that was so far ahead of a free tool that stood still all the time: no controller follows."""
 AXES, TURNS, GRIPPER = ("x", "y", "z"), ("roll", "pitch", "yaw"), "gripper"
 SHARE_OF_PERIOD = 0.8
 STRAY_M, STRAY_RAD = 0.02, 0.1
@@ -144,7 +145,7 @@ class FrankaRobot:
         self._ready = False
         self._commanded_s = -np.inf
         self._holding = self._was_followed = False
-        self._followed_s = time.monotonic()
+        self._following = Following(min(FOLLOW_LEAD_M, config.limits.max_lead_m / 2))
         self._start = frames.pose(np.zeros(3), TOOL_DOWN)
         self._said: tuple[str, ...] = ()
         self._last_state = ArmState()
@@ -160,7 +161,7 @@ class FrankaRobot:
         state.pictures |= self._own_pictures()
         now_s = time.monotonic()
         if self._holding:  # who stands asks for it once; braking takes several commands, and forces are watched meanwhile
-            self._followed_s = now_s
+            self._following.forget()
             self._command(state, None)
         faults = self._faults(state, now_s)
         observation, stamp_s, dark = self._observe(state, now_s)
@@ -246,7 +247,7 @@ class FrankaRobot:
         command, _ = self._filter.next(wanted, Measured(state.pose, wrench, state.joints_rad, faults))
         self._arm.command(command)
         if wanted is None or faults:
-            self._followed_s = now_s  # nothing to follow
+            self._following.forget()  # nothing to follow
         else:
             self._watch_following(state, now_s)
         return not faults
@@ -260,14 +261,10 @@ class FrankaRobot:
     def _watch_following(self, state: ArmState, now_s: float) -> None:
         """A controller that is lost leaves the arm's state in order; it only does not move."""
         command = self._filter.pose
-        if state.pose is None or state.velocity_m_s is None or command is None:
+        if state.pose is None or command is None:
             return
-        ahead = np.linalg.norm(command[:3, 3] - state.pose[:3, 3]) > min(FOLLOW_LEAD_M, self._config.limits.max_lead_m / 2)
-        still = np.linalg.norm(state.velocity_m_s) < FOLLOW_M_S
-        free = state.wrench is None or np.linalg.norm(state.wrench[:3]) < FOLLOW_N
-        if not (ahead and still and free):
-            self._followed_s = now_s
-        elif now_s - self._followed_s > FOLLOW_S and not self._trouble:
+        force_n = 0.0 if state.wrench is None else float(np.linalg.norm(state.wrench[:3]))
+        if self._following.watch(command[:3, 3], state.pose[:3, 3], force_n, now_s) and not self._trouble:
             self._trouble = "the arm does not follow its commands: is its controller active? Recover it"
 
     def _faults(self, state: ArmState, now_s: float) -> tuple[str, ...]:
@@ -358,7 +355,7 @@ class FrankaRobot:
         finally:
             if self._gripper is not None:
                 self._gripper.forget()
-            self._followed_s = time.monotonic()
+            self._following.forget()
             self._busy = ""
 
     def recover(self, who: str, automatic: bool = False) -> tuple[bool, str]:

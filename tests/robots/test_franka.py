@@ -335,7 +335,7 @@ def test_a_soft_arm_does_not_sink_while_nobody_moves_it():
 
 
 def test_a_soft_arm_that_stood_with_a_lead_is_not_taken_for_one_without_a_controller(monkeypatch):
-    monkeypatch.setattr("actor.robots.franka.FOLLOW_S", 0.2)
+    monkeypatch.setattr("actor.following.WINDOW_S", 0.2)
     made, arm = robot("slide", recovery={"automatic": False})
     arm.follows = False
     act(made, y=1.0)
@@ -348,7 +348,7 @@ def test_a_soft_arm_that_stood_with_a_lead_is_not_taken_for_one_without_a_contro
 
 
 def test_an_arm_that_no_controller_moves_is_noticed(monkeypatch):
-    monkeypatch.setattr("actor.robots.franka.FOLLOW_S", 0.1)
+    monkeypatch.setattr("actor.following.WINDOW_S", 0.1)
     made, arm = robot("slide", recovery={"automatic": False})
     arm.follows = False
     until = time.monotonic() + 3

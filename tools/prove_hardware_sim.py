@@ -4,8 +4,8 @@
 process injects the faults and is the independent recorder: it hears every target that reaches the arm's controller, and judges
 with sums of its own (benchmarks/hardware.py).
 
-    python tools/prove_hardware_sim.py                 # 15 minutes, docs/results/proof-hardware-sim.json and .png
-    python tools/prove_hardware_sim.py --minutes 2 --out DIR
+    make proof-hardware-sim                                  # 15 minutes, docs/results/proof-hardware-sim.json and .png
+    make proof-hardware-sim ARGS="--minutes 2 --out DIR"     # make sets up what ROS needs
 """
 
 from __future__ import annotations

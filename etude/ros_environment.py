@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from etude.compilation_cache import compilation_cache
 from etude.config import REPOSITORY
 
 READY = "ETUDE_ENVIRONMENT"
@@ -56,9 +57,10 @@ def is_ready(environ: Mapping[str, str] | None = None) -> bool:
 
 
 def ros_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` completed for ROS 2: overlay, wheels' libraries (unless a system ROS is sourced), middleware, allocator.
+    """`environ` completed for ROS 2: overlay, wheels' libraries (unless a system ROS is sourced), middleware, allocator, and where
+    JAX keeps what it compiled.
 
-    A value that the caller set for the middleware or the allocator is kept. Applying it twice changes nothing.
+    A value that the caller set for one of the last three is kept. Applying it twice changes nothing.
     """
     result = dict(environ)
     install = workspace_install()
@@ -79,6 +81,7 @@ def ros_environment(environ: Mapping[str, str]) -> dict[str, str]:
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "FASTRTPS_DEFAULT_PROFILES_FILE": str(REPOSITORY / "config" / "fastdds_profile.xml"),
         **MALLOC,
+        **compilation_cache(environ),
     }
     for name, value in defaults.items():
         result.setdefault(name, value)

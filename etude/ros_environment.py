@@ -57,8 +57,8 @@ def is_ready(environ: Mapping[str, str] | None = None) -> bool:
 
 
 def ros_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` completed for ROS 2: overlay, wheels' libraries (unless a system ROS is sourced), middleware, allocator, and where
-    JAX keeps what it compiled.
+    """`environ` completed for ROS 2: overlay, wheels' libraries (unless a system ROS is sourced), middleware, allocator, and the
+    folder in which JAX keeps what it compiled.
 
     A value that the caller set for one of the last three is kept. Applying it twice changes nothing.
     """

@@ -3,6 +3,7 @@
 Every life is recorded in docs/results/proof-go1.json as soon as it ends; lives that are there are not repeated.
 
     python tools/prove_go1.py lives --seeds 0 1 2
+    python tools/prove_go1.py verdict
     python tools/prove_go1.py plot
     python tools/prove_go1.py video
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,32 @@ def run_lives(arguments: argparse.Namespace) -> None:
             report["lives"].append(row)
             path.write_text(json.dumps(report, indent=1) + "\n")
             print({k: v for k, v in row.items() if k != "speed_every_2_5_s"}, flush=True)
+    plot(arguments)
+    verdict(arguments)
+
+
+def verdict(arguments: argparse.Namespace) -> None:
+    """One line per condition. It passes where `roam` recovers in every seed and the single best behaviour in none.
+
+    Exit status 1 when none of the conditions passes.
+    """
+    lives = json.loads(Path(arguments.out).read_text())["lives"]
+    passed = []
+    for condition in arguments.conditions:
+        mine: dict[str, dict[int, float]] = {}
+        for life in lives:
+            if life["condition"] == condition and life["seed"] in arguments.seeds:
+                mine.setdefault(life["method"], {})[life["seed"]] = life["recovered"]
+        roam, best = mine.get("roam", {}), mine.get("single best", {})
+        if len(roam) < len(arguments.seeds) or len(best) < len(arguments.seeds):
+            print(f"not run  {condition}")
+            continue
+        good = min(roam.values()) >= REQUIRED and max(best.values()) < REQUIRED
+        passed += [condition] if good else []
+        numbers = ", ".join(f"{method} {' '.join(f'{r:.2f}' for _, r in sorted(by.items()))}" for method, by in mine.items())
+        print(f"{'pass' if good else 'no':8} {condition}: {numbers}")
+    if not passed:
+        sys.exit(1)
 
 
 def plot(arguments: argparse.Namespace) -> None:
@@ -148,8 +176,11 @@ def plot(arguments: argparse.Namespace) -> None:
             axis.plot(times, row["speed_every_2_5_s"], color=colours[row["method"]], lw=width, alpha=0.8, label=label)
         axis.axvline(NORMAL_S, color="black", lw=0.8, ls=":")
         axis.set_title(condition, fontsize=10)
-    for axis in axes[-1]:
+    for axis in axes.flat[len(conditions) :]:
+        axis.set_visible(False)
+    for axis in axes.flat[max(0, len(conditions) - columns) : len(conditions)]:
         axis.set_xlabel("simulated time, s")
+        axis.tick_params(labelbottom=True)
     for axis in axes[:, 0]:
         axis.set_ylabel("speed, m/s")
     axes.flat[0].legend(fontsize=7, loc="lower left")
@@ -200,14 +231,14 @@ def video(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("lives", "plot", "video"))
+    parser.add_argument("what", choices=("lives", "verdict", "plot", "video"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--video-seconds", type=float, default=16.0, help="how long the video shows the perturbed robot")
     parser.add_argument("--out", default=str(RESULTS / "proof-go1.json"))
     arguments = parser.parse_args()
-    {"lives": run_lives, "plot": plot, "video": video}[arguments.what](arguments)
+    {"lives": run_lives, "verdict": verdict, "plot": plot, "video": video}[arguments.what](arguments)
 
 
 if __name__ == "__main__":

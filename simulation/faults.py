@@ -1,4 +1,4 @@
-"""Faults of a simulated arm, by the clock or on demand: what a driver must survive, as plain data over times.
+"""Faults of a simulated robot or camera, by the clock or on demand: what a driver must survive, as plain data over times.
 
 A script is words separated by spaces: ``name``, ``name=value``, with ``@start`` and ``+duration`` in seconds. Without a start a
 fault begins at once; without a duration it stays until ``clear`` (or until it is mended, a reflex by recovery).
@@ -22,7 +22,8 @@ FAULTS = {
     "camera_unplugged": "a camera (value) sends nothing",
     "clock_skew": "stamps are so many seconds (value) in the past",
     "packet_loss": "this share (value) of the messages is lost, both ways",
-    "pushed": "someone pushes the tool down with so many newtons (value)",
+    "pushed": "someone pushes an arm's tool down, or a Go1 to its left, with so many newtons (value)",
+    "motor_hot": "the motors say that they have so many degrees Celsius (value)",
 }
 _WORD = re.compile(r"([a-z_]+)(?:=([\w.]+))?(?:@([\d.]+))?(?:\+([\d.]+))?")
 

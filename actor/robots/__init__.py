@@ -12,6 +12,10 @@ def make_robot(config: RunConfig, seed: int) -> Robot:
         from actor.robots.gymnasium import GymnasiumRobot
 
         return GymnasiumRobot(config.task, config.robot, config.observation, seed)
+    if config.robot.go1 is not None:
+        from actor.robots.go1 import Go1Robot
+
+        return Go1Robot(config.task, config.robot, config.observation, namespace=config.robot_namespace)
     if config.robot.kind == "go1":
         from actor.robots.go1_sim import Go1SimRobot
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from etude.config.go1 import Go1Config
 from etude.config.hardware import FrankaConfig
 from etude.config.model import Model
 
@@ -38,6 +39,7 @@ class RobotConfig(Model):
     )
     safety: SafetyLimits = SafetyLimits()
     franka: FrankaConfig | None = Field(None, description="The arm behind ROS 2, for kind franka.")
+    go1: Go1Config | None = Field(None, description="For kind go1: a real one, over the network; none: the simulated one.")
 
     @model_validator(mode="after")
     def _kind_fits(self) -> "RobotConfig":
@@ -45,9 +47,16 @@ class RobotConfig(Model):
             raise ValueError(
                 "kind franka needs the key franka, and no other kind takes it: see robot_configs/robots/franka_fr3.yaml"
             )
-        if self.kind == "franka" and self.pace != "realtime":
-            raise ValueError("a real arm moves in real time: set pace to realtime")
+        if self.go1 is not None and self.kind != "go1":
+            raise ValueError("the key go1 is for kind go1: see robot_configs/robots/go1.yaml")
+        if self.real and self.pace != "realtime":
+            raise ValueError("a real robot moves in real time: set pace to realtime")
         return self
+
+    @property
+    def real(self) -> bool:
+        """It is reached over a network, has a safety node, and neither an expert nor a second scene."""
+        return self.franka is not None or self.go1 is not None
 
 
 class DirectionConfig(Model):

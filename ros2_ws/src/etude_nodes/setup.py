@@ -26,6 +26,8 @@ setup(
             "teleop = etude_nodes.teleop_node:main",
             "sim_robot = etude_nodes.sim_robot_node:main",
             "sim_franka = etude_nodes.sim_franka_node:main",
+            "sim_go1 = etude_nodes.sim_go1_node:main",
+            "sim_realsense = etude_nodes.sim_realsense_node:main",
             "safety = etude_nodes.safety_node:main",
         ],
     },

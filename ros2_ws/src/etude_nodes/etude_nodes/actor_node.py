@@ -315,8 +315,8 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
         judge = load_live_judge(folder.classifier, classifier)
     robot = make_robot(config, config.seed)
     evaluates = config.evaluation.episodes or config.evaluation.interval_episodes
-    # a real arm has no second scene
-    evaluation_robot = make_robot(config, config.seed + 1) if evaluates and config.robot.kind != "franka" else None
+    # a real robot has no second scene
+    evaluation_robot = make_robot(config, config.seed + 1) if evaluates and not config.robot.real else None
     outbox = Outbox(folder.outbox / f"{config.robot_namespace}.sqlite")
     # a restarted actor explores with other random numbers than the one before it
     seed = 1_000_003 * config.seed + outbox.last_sequence

@@ -43,10 +43,10 @@ def missing(config: RunConfig, folder: RunFolder) -> list[str]:
             todo.append("play")
         if not folder.classifier.is_dir():
             todo.append("classifier")
-    if config.robot.kind == "franka" and {"demonstrations", "play"} & set(todo):
+    if config.robot.real and {"demonstrations", "play"} & set(todo):
         raise ConfigError(
             f"{' and '.join(name for name in todo if name != 'classifier')} of task {config.task.name!r} are missing, and a "
-            "real arm has no scripted expert to record them: record them by teleoperation, name a store "
+            "real robot has no scripted expert to record them: record them by teleoperation, name a store "
             "with demonstrations=<folder>, or "
             f"record in simulation first (`etude demo record --task {config.task.name}`)"
         )

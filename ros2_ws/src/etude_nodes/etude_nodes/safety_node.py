@@ -26,7 +26,7 @@ from actor.robots.ros_arm import command_topic, heartbeat_topic, safety_topic
 from actor.safety_gate import SafetyGate
 from etude import frames
 from etude.cli import clear_message
-from etude.config import REPOSITORY, ConfigError
+from etude.config import REPOSITORY, ConfigError, RobotConfig
 from etude.config.hardware import FrankaConfig
 from etude_nodes import qos
 from etude_nodes.process import EXIT_DONE, EXIT_REFUSED, configure_logging, parse_run, stop_event_from_signals
@@ -115,10 +115,6 @@ def serve(config: FrankaConfig, namespace: str, stop: threading.Event) -> None:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
-    if os.environ.get(PROFILES, str(SHARED)) == str(SHARED):  # a person's own settings stay
-        os.environ[PROFILES] = str(ALONE)
-    with contextlib.suppress(OSError):  # where the system allows it, before everybody else on a busy machine
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     context = Context()
     rclpy.init(args=[], context=context, domain_id=config.ros_domain_id)
     node = SafetyNode(config, namespace, context)
@@ -133,16 +129,33 @@ def serve(config: FrankaConfig, namespace: str, stop: threading.Event) -> None:
         rclpy.shutdown(context=context)
 
 
+def guard(robot: RobotConfig, namespace: str, stop: threading.Event) -> None:
+    """The safety node of `robot`, until `stop`. Raises ConfigError for one that has none."""
+    prefer()
+    if robot.franka is not None:
+        serve(robot.franka, namespace, stop)
+    elif robot.go1 is not None:
+        from etude_nodes import go1_safety
+
+        go1_safety.serve(robot.go1, namespace, stop)
+    else:
+        raise ConfigError(f"robot {robot.name!r} is of kind {robot.kind}, which has no safety node: only real robots have")
+
+
+def prefer() -> None:
+    """Middleware and priority that nothing else on this computer can delay; before the first context."""
+    if os.environ.get(PROFILES, str(SHARED)) == str(SHARED):  # a person's own settings stay
+        os.environ[PROFILES] = str(ALONE)
+    with contextlib.suppress(OSError):  # where the system allows it, before everybody else on a busy machine
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+
+
 def main(argv: list[str] | None = None) -> int:
     configure_logging()
     stop = stop_event_from_signals()
     try:
         _, config = parse_run(argv, __doc__.splitlines()[0])
-        if config.robot.franka is None:
-            raise ConfigError(
-                f"robot {config.robot.name!r} is of kind {config.robot.kind}, which has no safety node: only real arms have"
-            )
-        serve(config.robot.franka, config.robot_namespace, stop)
+        guard(config.robot, config.robot_namespace, stop)
     except Exception as error:
         text = clear_message(error)
         if text is None:

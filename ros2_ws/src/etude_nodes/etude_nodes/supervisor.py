@@ -239,7 +239,7 @@ def children_of(config: RunConfig) -> list[Child]:
         Child("learner", "etude_nodes.learner_node", {}),
         Child("actor", "etude_nodes.actor_node", {**small, "JAX_PLATFORMS": "cpu"}),
     ]
-    if config.robot.kind == "franka":
+    if config.robot.real:
         children.insert(0, Child("safety", "etude_nodes.safety_node", small))
     if config.dashboard.enabled:
         children.append(Child("dashboard", "etude_nodes.dashboard_node", small, needed=False))

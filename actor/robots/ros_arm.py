@@ -166,10 +166,13 @@ class RosArm:
     def close(self) -> None:
         import rclpy
 
+        if self._closing.is_set():
+            return
         self._closing.set()
         self._threads[1].join(timeout=2.0)
         rclpy.shutdown(context=self._context)
         self._threads[0].join(timeout=2.0)
+        self._node.destroy_node()  # or its publishers stay in the graph as long as this process, and the safety node counts them
 
     # --- callbacks --------------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ from etude_nodes.supervisor import children_of
 
 
 class Recorder(Node):
-    """An independent witness of every velocity that reaches the robot and of where it is, and the hand that switches faults on."""
+    """An independent witness of every velocity that reaches the robot and of where it is; it switches faults on."""
 
     def __init__(self) -> None:
         super().__init__("recorder")

@@ -88,7 +88,7 @@ def act(robot: Go1Robot, action: np.ndarray, previous: np.ndarray | None = None)
 
 
 def test_joint_targets_and_observations_are_those_of_the_simulated_go1():
-    robot, fake = made("go1_low", "state")
+    robot, _ = made("go1_low", "state")
     assert robot.observation_spec.state_names == (*simulated.OBSERVATION_SPEC.state_names, "way_m")
     assert robot.action_spec == simulated.ACTION_SPEC
     assert go1_model.JOINTS == JOINTS
@@ -116,7 +116,7 @@ def test_a_real_go1_moves_in_real_time_and_only_a_go1_is_one():
 
 def test_what_it_does_not_have_is_refused():
     config = build(RobotConfig, read_named("robots", "go1"), "go1").go1
-    with pytest.raises(ConfigError, match="under go1.cameras"):
+    with pytest.raises(ConfigError, match=r"under go1\.cameras"):
         specs_of(task(cameras=["wrist"]), config, 10.0, "pixels")
     with pytest.raises(ConfigError, match="distance_m"):
         specs_of(task(options={"speed": 1.0}), config, 10.0, "state")

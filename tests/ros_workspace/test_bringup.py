@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import runpy
 import sys
+import types
+from typing import ClassVar
 
 import pytest
 
@@ -28,18 +31,108 @@ def test_launch_file_compiles_and_describes_a_launch(path):
     compile(path.read_text(), str(path), "exec")
 
 
-@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
-def test_launch_file_starts_only_programs_that_are_installed(path):
+def test_launch_files_start_only_programs_that_are_installed():
     scripts = {**console_scripts("etude_nodes"), **console_scripts("etude_bringup")}
-    named = set(re.findall(r'(?:node\(|program\("etude_\w+", )"(\w+)"', path.read_text()))
-    assert named and named <= set(scripts)
+    named = set(re.findall(r'(?:node\(|program\("etude_\w+", )"(\w+)"', (BRINGUP / "etude_bringup" / "parts.py").read_text()))
+    assert {"prepare_run", "safety", "learner", "actor", "teleop", "dashboard"} <= named <= set(scripts)
 
 
 @pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
-def test_launch_description_can_be_made(path):
+def test_launch_description_can_be_made(path, monkeypatch):
     pytest.importorskip("launch_ros", reason="the wheels have no launch system; this needs a system ROS 2")
+    monkeypatch.syspath_prepend(str(BRINGUP))
     description = runpy.run_path(str(path))["generate_launch_description"]()
     assert description.entities
+
+
+class Made:
+    """Stands for any class of the launch system, which the wheels lack: it keeps what it was made with."""
+
+    def __init__(self, *arguments, **named):
+        self.arguments, self.named = arguments, named
+
+
+class Value(Made):
+    """A launch argument's value, from the table of the test."""
+
+    table: ClassVar[dict[str, str]] = {}
+
+    def perform(self, context):
+        return self.table[self.arguments[0]]
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """`etude_bringup.parts` over `Made` classes."""
+    names = {
+        "launch": ["LaunchContext", "LaunchDescription"],
+        "launch.actions": [
+            *("DeclareLaunchArgument", "EmitEvent", "ExecuteProcess", "IncludeLaunchDescription"),
+            *("LogInfo", "OpaqueFunction", "RegisterEventHandler"),
+        ],
+        "launch.event_handlers": ["OnProcessExit"],
+        "launch.events": ["Shutdown"],
+        "launch.launch_description_sources": ["AnyLaunchDescriptionSource"],
+        "launch.substitutions": ["LaunchConfiguration", "PathJoinSubstitution"],
+        "launch_ros": [],
+        "launch_ros.substitutions": ["FindPackagePrefix", "FindPackageShare"],
+    }
+    for module, classes in names.items():
+        made = types.ModuleType(module)
+        for name in classes:
+            setattr(made, name, Value if name == "LaunchConfiguration" else type(name, (Made,), {}))
+        monkeypatch.setitem(sys.modules, module, made)
+    monkeypatch.syspath_prepend(str(BRINGUP))
+    for name in ("etude_bringup", "etude_bringup.parts"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module("etude_bringup.parts")
+
+
+def processes(actions) -> list[str]:
+    return [action.named["name"] for action in actions if type(action).__name__ == "ExecuteProcess"]
+
+
+def started(parts, *, guarded: bool, status: int = 0, **values: str) -> list:
+    """What follows the preparation when it ended with `status`."""
+    table = {"run": "runs/x", "config": "c.yaml", "set": "", "computer": "both", "dashboard": "true", "teleop": "", "drivers": ""}
+    Value.table = {**table, **values}
+    begun = parts.start(None, guarded=guarded)
+    assert processes(begun) == ["prepare_run"]
+    handler = next(action for action in begun if type(action).__name__ == "RegisterEventHandler").arguments[0]
+    return handler.named["on_exit"](types.SimpleNamespace(returncode=status), None)
+
+
+@pytest.mark.parametrize(
+    ("guarded", "values", "expected"),
+    [
+        (False, {}, ["learner", "actor", "dashboard"]),
+        (True, {}, ["safety", "learner", "actor", "dashboard"]),
+        (True, {"computer": "robot", "teleop": "spacemouse"}, ["safety", "actor", "teleop", "dashboard"]),
+        (True, {"computer": "learner", "dashboard": "false", "teleop": "spacemouse"}, ["learner"]),
+    ],
+)
+def test_one_argument_says_which_parts_a_computer_starts(parts, guarded, values, expected):
+    assert processes(started(parts, guarded=guarded, **values)) == expected
+
+
+def test_nothing_starts_when_the_run_cannot_be_prepared(parts):
+    assert processes(started(parts, guarded=True, status=2)) == []
+
+
+def test_drivers_of_the_vendor_are_included_with_their_arguments(parts):
+    included = parts.drivers(["franka_bringup/franka.launch.py", "robot_ip:=10.0.0.2", "realsense2_camera/rs_launch.py"])
+    assert [dict(action.named["launch_arguments"]) for action in included] == [{"robot_ip": "10.0.0.2"}, {}]
+    for wrong in ("franka.launch.py", "robot_ip:=10.0.0.2"):
+        with pytest.raises(RuntimeError, match=r"package/file\.launch\.py"):
+            parts.drivers([wrong])
+
+
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
+def test_every_launch_argument_says_what_it_is(path, parts):
+    description = runpy.run_path(str(path))["generate_launch_description"]()
+    declared = [entity for entity in description.arguments[0] if type(entity).__name__ == "DeclareLaunchArgument"]
+    assert {"run", "config", "computer"} <= {argument.arguments[0] for argument in declared}
+    assert all(len(argument.named["description"]) > 10 for argument in declared)
 
 
 @pytest.mark.parametrize("package", ["etude_nodes", "etude_bringup"])

@@ -4,8 +4,8 @@
     ros2 launch etude_bringup sim.launch.py run:=runs/launched
     ros2 launch etude_bringup sim.launch.py run:=runs/launched config:=my_run.yaml set:="seed=1 recipe.data.utd=2"
 
-The run folder is kept; the same command continues it. On two computers: the same command on both, one with ``computer:=robot``, the
-other with ``computer:=learner``.
+The run folder is kept; the same command continues it. On two computers: the same command on both, one with ``computer:=robot``,
+the other with ``computer:=learner``.
 """
 
 from etude_bringup.parts import description

@@ -62,6 +62,13 @@ COMMANDS: dict[str, Command] = {
     "camera preview": Command(
         "actor.cameras.commands:camera_preview", "Write what a robot's camera shows, and the part that a policy sees.", True
     ),
+    "robot home": Command("etude_nodes.robot_commands:home", "Lead an arm's tool slowly to its home.", True, True),
+    "robot hold": Command("etude_nodes.robot_commands:hold", "Stop the motion of a run's robot, or let it go on.", True, True),
+    "robot recover": Command("etude_nodes.robot_commands:recover", "Bring an arm back from a fault.", True, True),
+    "robot monitor": Command("etude_nodes.robot_commands:monitor", "Show what an arm says of itself; nothing moves.", True, True),
+    "robot teach-box": Command(
+        "etude_nodes.robot_commands:teach_box", "Lead the tool around; where it was becomes its workspace.", True, True
+    ),
     "replay": Command("dashboard.replay:replay_command", "Open the page over a stored run; nothing can be commanded."),
     "task graph": Command("actor.commands:task_graph", "Check task files that share a scene, and show what leads to what."),
     "evaluate": Command("actor.commands:evaluate_command", "Run a policy from random starts and count successes.", True),

@@ -69,13 +69,22 @@ class ArmState:
 
 
 class RosArm:
-    """`state` and `command` from the control loop; both return at once.
+    """`state` and `command` from the control loop; both return at once. With `listens_only` it publishes nothing, not even a sign
+    of life, and `command` must not be called.
 
     Raises:
         RosCallError: an interface of the configuration is not installed.
     """
 
-    def __init__(self, config: FrankaConfig, namespace: str, cameras: tuple[str, ...], limits_digest: str) -> None:
+    def __init__(
+        self,
+        config: FrankaConfig,
+        namespace: str,
+        cameras: tuple[str, ...],
+        limits_digest: str,
+        *,
+        listens_only: bool = False,
+    ) -> None:
         import rclpy
         from etude_msgs import msg
         from geometry_msgs.msg import PoseStamped, WrenchStamped
@@ -99,7 +108,8 @@ class RosArm:
 
         self._context = rclpy.Context()
         rclpy.init(args=[], context=self._context, domain_id=config.ros_domain_id)
-        self._node = rclpy.create_node("arm_driver", namespace=namespace, context=self._context)
+        name = "arm_listener" if listens_only else "arm_driver"
+        self._node = rclpy.create_node(name, namespace=namespace, context=self._context)
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # heard by reliable and best effort publishers
         topics, subscribe = config.topics, self._node.create_subscription
         subscribe(PoseStamped, topics.current_pose, self._on_pose, QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT))
@@ -112,19 +122,25 @@ class RosArm:
         self._images = RosImages(self._node, {name: config.cameras[name] for name in cameras if config.cameras[name].topic})
         subscribe(msg.SafetyState, safety_topic(namespace), self._on_safety, 1)
         self._pose_type, self._beat_type = PoseStamped, msg.Heartbeat
-        self._commands = self._node.create_publisher(PoseStamped, command_topic(namespace), 1)
-        self._heart = self._node.create_publisher(msg.Heartbeat, heartbeat_topic(namespace), 1)
-        self._node.create_service(Trigger, recover_service(namespace), self._on_recover)
+        if not listens_only:
+            self._commands = self._node.create_publisher(PoseStamped, command_topic(namespace), 1)
+            self._heart = self._node.create_publisher(msg.Heartbeat, heartbeat_topic(namespace), 1)
+            self._node.create_service(Trigger, recover_service(namespace), self._on_recover)
         self.calls = RosCaller(self._node)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._closing = threading.Event()
         # beating shares no thread with callbacks, so that a burst of pictures does not look like death
-        self._threads = [
-            threading.Thread(target=work, name=f"arm-{work.__name__}", daemon=True) for work in (self._spin, self._live)
-        ]
+        work = (self._spin,) if listens_only else (self._spin, self._live)
+        self._threads = [threading.Thread(target=one, name=f"arm-{one.__name__}", daemon=True) for one in work]
         for thread in self._threads:
             thread.start()
+
+    def drivers(self) -> int:
+        """How many programs command this arm through its safety node, this one not counted when it listens only."""
+        return int(
+            self._node.count_publishers(self._node.resolve_topic_name(command_topic(self._node.get_namespace().strip("/"))))
+        )
 
     def _watched(self) -> tuple[str, ...]:
         config = self._config
@@ -169,7 +185,8 @@ class RosArm:
         if self._closing.is_set():
             return
         self._closing.set()
-        self._threads[1].join(timeout=2.0)
+        for beating in self._threads[1:]:
+            beating.join(timeout=2.0)
         rclpy.shutdown(context=self._context)
         self._threads[0].join(timeout=2.0)
         self._node.destroy_node()  # or its publishers stay in the graph as long as this process, and the safety node counts them

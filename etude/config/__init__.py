@@ -5,7 +5,16 @@ that carry the key's path and the nearest known key. Units are in the names.
 """
 
 from etude.config.classifier import ClassifierConfig
-from etude.config.loading import CONFIG_ROOT, REPOSITORY, build, load_run_config, read_named, read_yaml, save_config
+from etude.config.loading import (
+    CONFIG_ROOT,
+    REPOSITORY,
+    build,
+    load_run_config,
+    named_file,
+    read_named,
+    read_yaml,
+    save_config,
+)
 from etude.config.model import ConfigError, Model
 from etude.config.parts import DirectionConfig, RobotConfig, SafetyLimits, TaskConfig
 from etude.config.recipe import (
@@ -51,6 +60,7 @@ __all__ = [
     "TeleopMapping",
     "build",
     "load_run_config",
+    "named_file",
     "read_named",
     "read_yaml",
     "save_config",

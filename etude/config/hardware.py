@@ -175,6 +175,9 @@ class FrankaConfig(Model):
     base_frame: str = Field("base", description="Expected in every pose's header; an empty header passes.")
     joint_names: tuple[str, ...] = ()
     limits: CommandLimits
+    home_m: Vector3 | None = Field(
+        None, description="Where `etude robot home` leads the tool; none: the middle of the box, at three quarters of its height."
+    )
     topics: ArmTopics = ArmTopics()
     gripper: GripperConfig | None = None
     recovery: RecoveryConfig = RecoveryConfig()

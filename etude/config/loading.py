@@ -86,9 +86,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_named(folder: str, name: str) -> dict[str, Any]:
+    """The content of `named_file`."""
+    return read_yaml(named_file(folder, name))
+
+
+def named_file(folder: str, name: str) -> Path:
     """``robot_configs/<folder>/<name>.yaml``, or the file at `name` when it ends in .yaml."""
-    path = Path(name) if name.endswith(".yaml") else CONFIG_ROOT / folder / f"{name}.yaml"
-    return read_yaml(path)
+    return Path(name) if name.endswith(".yaml") else CONFIG_ROOT / folder / f"{name}.yaml"
 
 
 def _parse_override(text: str) -> tuple[list[str], Any]:

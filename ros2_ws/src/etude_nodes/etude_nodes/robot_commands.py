@@ -346,7 +346,7 @@ def hold(argv: Sequence[str]) -> int:
 
 
 def recover(argv: Sequence[str]) -> int:
-    """`etude robot recover`: bring the robot back from a fault, by its run's driver; an arm without a run by a driver of our own."""
+    """`etude robot recover`: back from a fault, by the driver of the run, or (an arm without a run) by one of our own."""
     parser = _parser(
         "recover",
         "Recover an arm from a fault (the calls of franka.recovery), or make a run's Go1 stand up; logged and counted. A person "

@@ -21,13 +21,14 @@ from actor.authority import Holder
 from actor.demonstrations import max_steps
 from actor.evaluation import reading_clock
 from actor.evaluations import Evaluations
+from actor.execution import SLOWEST, Execution
 from actor.fit import require_fit
 from actor.help import LABELS, Attempt
 from actor.help.desk import HelpDesk
 from actor.help.scripted import OPERATOR
 from actor.memory import recall, remember
 from actor.pacing import Pacer, RateMeter
-from actor.safety import filter_action, reading_problems
+from actor.safety import reading_problems
 from actor.scoring import Scorer
 from actor.segments import SegmentRecorder
 from actor.snapshot import Answer, make_status
@@ -104,7 +105,7 @@ class ControlLoop:
         self._takeover, self._standing = Takeover(robot.action_spec, 1.0 / config.robot.control_rate_hz), False
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._evaluations = Evaluations(config, evaluation_robot, policy, seed, on_evaluation, self._progress.practice_time_s)
-        self._executed: np.ndarray | None = None
+        self._execution = Execution(robot, config.robot.safety)
         self._human_acted = False
         self._probability = float("nan")
         self._holding: tuple[str, ...] = ()
@@ -171,6 +172,13 @@ class ControlLoop:
         self._stop_asked = active  # at once: what is asked after this is queued behind it
         self._commands.put(lambda: self._apply(practice.SoftwareStop() if active else practice.ClearStop()))
         return Answer(True, "software stop is on" if active else "software stop is cleared; practice waits until it is resumed")
+
+    def limit_speed(self, share: float) -> Answer:
+        """Allow `share` of the configured step limits, 0.1 to 1, to policy and operators alike, until another is asked for."""
+        if not SLOWEST <= share <= 1.0:
+            return Answer(False, f"the speed limit is a share of the configured one, {SLOWEST:g} to 1, not {share:g}")
+        self._commands.put(partial(setattr, self._progress, "speed_limit", float(share)))
+        return Answer(True, f"at most {share:.0%} of the configured speed")
 
     def label(self, segment: int, success: bool) -> Answer:
         """A person corrects the outcome of a finished, recent attempt: it changes the success rate that `status` shows."""
@@ -259,7 +267,7 @@ class ControlLoop:
         if self._recorder.open:
             self._act(reading, human)
         elif human:
-            self._execute(self._takeover.action(self._executed, reading), reading)
+            self._execute(self._takeover.action(self._execution.last, reading), reading)
 
     def _stand(self) -> None:
         """An operator has the robot and does not move it: it stands still, and an open segment waits for what comes next."""
@@ -334,7 +342,7 @@ class ControlLoop:
             self._policy.begin()  # what was planned before a person acted is not what the policy would do now
         self._human_acted, version = human, self._policy.version if prepared else 0
         proposed: Any = self._policy.act(reading.observation, self._state.phase, True) if prepared else None
-        action = self._execute(self._takeover.action(self._executed, reading) if human else proposed, reading)
+        action = self._execute(self._takeover.action(self._execution.last, reading) if human else proposed, reading)
         self._recorder.acted(action, action if proposed is None else proposed, Source(human), version)
         self._progress.env_steps += 1
         if human:
@@ -343,19 +351,8 @@ class ControlLoop:
 
     def _execute(self, proposed: np.ndarray, reading: Reading) -> np.ndarray:
         """Send what the safety filter leaves of `proposed`; returns it."""
-        action, _ = filter_action(
-            proposed,
-            reading,
-            self._config.robot.safety,
-            self._robot.action_spec,
-            reading_clock(self._robot, reading),
-            observation_spec=self._robot.observation_spec,
-            previous=self._executed,
-            stopped=self._state.stopped,
-        )
-        self._robot.act(action)
+        action = self._execution.send(proposed, reading, self._progress.speed_limit, stopped=self._state.stopped)
         self._meter.tick(time.monotonic())
-        self._executed = action
         return action
 
     # --- waiting ----------------------------------------------------------------------------------------------------

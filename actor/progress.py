@@ -36,13 +36,15 @@ class Attempt:
 
 @dataclass
 class Progress:
-    """Counters of a run; owned by the control loop's thread."""
+    """Counters of a run, and the `speed_limit` that a person asked for (share of the configured one); owned by the control loop's
+    thread."""
 
     env_steps: int = 0
     practice_time_s: float = 0.0
     help_requests: int = 0
     hard_resets: int = 0
     interventions: int = 0
+    speed_limit: float = 1.0
     total: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
     true_positives: int = 0
     false_positives: int = 0

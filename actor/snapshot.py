@@ -64,4 +64,5 @@ def make_status(
         holding=holding,
         authority=authority.holder.value,
         operator_name=authority.operator,
+        speed_limit=progress.speed_limit,
     )

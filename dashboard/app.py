@@ -72,6 +72,8 @@ class Bridge(teleop.TeleopBridge, Protocol):
 
     def label(self, segment: int, success: bool) -> Answer: ...
 
+    def limit_speed(self, share: float) -> Answer: ...
+
 
 class Command(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -88,6 +90,10 @@ class SoftwareStop(Command):
 class ResolveHelp(Command):
     answer: str = Field(min_length=1, max_length=200)
     operator: str = Field("operator", min_length=1, max_length=80)
+
+
+class LimitSpeed(Command):
+    share: float = Field(ge=0.1, le=1.0, strict=False)
 
 
 class Label(Command):
@@ -175,6 +181,10 @@ def create_app(
     @app.post("/api/help")
     def resolve_help(command: ResolveHelp) -> JSONResponse:
         return _respond(bridge.resolve_help(command.answer, command.operator))
+
+    @app.post("/api/speed")
+    def limit_speed(command: LimitSpeed) -> JSONResponse:
+        return _respond(bridge.limit_speed(command.share))
 
     @app.post("/api/label")
     def label(command: Label) -> JSONResponse:

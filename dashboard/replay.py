@@ -70,6 +70,9 @@ class Replay:
     def resolve_help(self, answer: str, operator: str) -> Answer:
         return self._refuse()
 
+    def limit_speed(self, share: float) -> Answer:
+        return self._refuse()
+
     def label(self, segment: int, success: bool) -> Answer:
         return self._refuse()
 

@@ -78,6 +78,7 @@ class PracticeStatus:
     `success` is judged by the run's judge (classifier or environment), `success_truth` by the simulator's ground truth.
     `classifier_true_positives` … count segments' outcomes of the judge against the truth (empty on real robots).
     `authority` is ``policy``, ``human`` or ``hold``; `operator_name` who has taken over, or had when the command was lost.
+    `speed_limit` is the share of the configured step limits that a person allows.
     `loop_period_p99_ms` is over the last 600 control periods; `loop_rate_hz` over the last 10 s.
     """
 
@@ -107,6 +108,7 @@ class PracticeStatus:
     holding: tuple[str, ...] = field(default_factory=tuple)
     authority: str = "policy"
     operator_name: str = ""
+    speed_limit: float = 1.0
 
 
 @dataclass(frozen=True)

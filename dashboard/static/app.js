@@ -75,6 +75,9 @@ element("stop").addEventListener("click", stop);
 element("clear-stop").addEventListener("click", () => command("software_stop", { active: false }));
 const pause = () => command("mode", { mode: goesOn(latest?.status) ? "pause" : "practise" });
 element("pause").addEventListener("click", pause);
+const speed = element("speed");
+speed.addEventListener("input", () => (element("speed-text").textContent = `${speed.value}%`));
+speed.addEventListener("change", () => command("speed", { share: speed.value / 100 }));
 element("evaluate").addEventListener("click", () => command("mode", { mode: "evaluate" }));
 for (const answer of ["reset", "continue", "skip", "take_over", "stop", "stuck", "not_stuck"]) {
   element(`help-${answer}`).addEventListener("click", () => command("help", { answer, operator: "page" }));

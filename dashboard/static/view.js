@@ -130,7 +130,16 @@ function renderStrip({ run, status: s, learner }) {
   stat("interventions", whole.format(s.interventions), "", perHour);
 }
 
+function renderSpeed(s) {
+  const slider = element("speed");
+  slider.disabled = !s;
+  if (!s || document.activeElement === slider) return; // a hand is on it
+  slider.value = Math.round(100 * s.speed_limit);
+  text("speed-text", `${slider.value}%`);
+}
+
 function renderStage({ run, status: s }) {
+  renderSpeed(s);
   document.body.dataset.mode = s?.mode ?? "none";
   text("mode-text", s ? s.mode_words : "Waiting for the robot");
   const directed = s && (s.mode === "forward" || s.mode === "backward");

@@ -122,6 +122,9 @@ class DemoBridge:
     def resolve_help(self, answer: str, operator: str) -> Answer:
         return self._took("resolve_help", answer, operator)
 
+    def limit_speed(self, share: float) -> Answer:
+        return self._took("limit_speed", share)
+
     def label(self, segment: int, success: bool) -> Answer:
         return self._took("label", segment, success)
 

@@ -65,6 +65,8 @@ def test_a_camera_without_a_picture_says_so(client: TestClient, bridge: DemoBrid
         ("software_stop", {"active": False}, ("software_stop", False)),
         ("help", {"answer": "reset", "operator": "ada"}, ("resolve_help", "reset", "ada")),
         ("label", {"segment": 7, "success": True}, ("label", 7, True)),
+        ("speed", {"share": 0.3}, ("limit_speed", 0.3)),
+        ("speed", {"share": 1}, ("limit_speed", 1.0)),
     ],
 )
 def test_each_command_reaches_the_bridge_once(

@@ -58,6 +58,7 @@ class StandIn(Node):
         self.create_service(SetBool, "/robot/software_stop", lambda q, a: self._take(a, "software_stop", q.data))
         self.create_service(srv.SetMode, "/robot/set_mode", lambda q, a: self._take(a, "set_mode", q.mode))
         self.create_service(srv.ResolveHelp, "/robot/resolve_help", lambda q, a: self._take(a, "help", q.id, q.answer))
+        self.create_service(srv.LimitSpeed, "/robot/limit_speed", lambda q, a: self._take(a, "speed", round(q.share, 3)))
         self.create_service(srv.Label, "/robot/label", lambda q, a: self._take(a, "label", q.segment, q.succeeded))
 
     def _take(self, answer, *asked):
@@ -148,7 +149,8 @@ def test_commands_become_service_calls(url: str, stand_in: StandIn, run_folder: 
     wait_until(lambda: sorted(stand_in.asked) == [("software_stop", True), ("topic", True)])
     stand_in.asked.clear()
     assert post("help", {"answer": "reset"})["ok"] and post("label", {"segment": 3, "success": False})["ok"]
-    assert stand_in.asked == [("help", 5, "reset"), ("label", 3, False)]
+    assert post("speed", {"share": 0.3})["ok"]
+    assert stand_in.asked == [("help", 5, "reset"), ("label", 3, False), ("speed", 0.3)]
     kept = [json.loads(line) for line in run_folder.attempt_labels.read_text().splitlines()]
     assert [(line["segment"], line["success"]) for line in kept] == [(3, False)], "labels are kept for the next classifier"
     assert post("mode", {"mode": "idle"}) == {"ok": False, "message": "noted"}

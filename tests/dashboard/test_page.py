@@ -139,6 +139,18 @@ def test_pause_becomes_resume(page, served: Served) -> None:
     wait_until(lambda: served.bridge.commands == [("set_mode", "pause"), ("set_mode", "practise")])
 
 
+def test_the_speed_is_limited_by_a_slider_that_shows_what_holds(page, served: Served) -> None:
+    served.view.on_status(example_status(speed_limit=0.4))
+    page.wait_for_selector("#speed-text:text('40%')")
+    assert page.input_value("#speed") == "40"
+    page.focus("#speed")
+    page.keyboard.press("ArrowLeft")
+    wait_until(lambda: served.bridge.commands == [("limit_speed", 0.3)])
+    served.view.on_status(example_status(speed_limit=0.3))
+    page.focus("#pause")
+    page.wait_for_selector("#speed-text:text('30%')")
+
+
 def test_help_is_explained_and_answered(page, served: Served) -> None:
     served.view.on_status(example_status(mode=Mode.AWAITING_HELP))
     served.view.on_help(example_help(reason="<b>The block</b> has left the table."))

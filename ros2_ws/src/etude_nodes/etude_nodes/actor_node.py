@@ -146,6 +146,7 @@ class ActorNode(Node):
         self.create_service(srv.SetMode, qos.robot_topic(name, "set_mode"), self._on_set_mode)
         self.create_service(srv.ResolveHelp, qos.robot_topic(name, "resolve_help"), self._on_resolve_help)
         self.create_service(srv.Label, qos.robot_topic(name, "label"), self._on_label)
+        self.create_service(srv.LimitSpeed, qos.robot_topic(name, "limit_speed"), self._on_limit_speed)
 
     # --- out --------------------------------------------------------------------------------------------------------
 
@@ -230,6 +231,10 @@ class ActorNode(Node):
     def _on_label(self, request: srv.Label.Request, response: srv.Label.Response) -> srv.Label.Response:
         segment = request.segment or max(0, self._loop.status().segment - 1)
         response.success, response.message = self._say("label", self._loop.label(segment, request.succeeded))
+        return response
+
+    def _on_limit_speed(self, request: srv.LimitSpeed.Request, response: srv.LimitSpeed.Response) -> srv.LimitSpeed.Response:
+        response.success, response.message = self._say("limit_speed", self._loop.limit_speed(request.share))
         return response
 
     def _say(self, what: str, answer: Answer) -> Answer:

@@ -80,6 +80,7 @@ class DashboardNode(Node):
         self._set_mode = self.create_client(srv.SetMode, topic("set_mode"))
         self._resolve_help = self.create_client(srv.ResolveHelp, topic("resolve_help"))
         self._label = self.create_client(srv.Label, topic("label"))
+        self._limit_speed = self.create_client(srv.LimitSpeed, topic("limit_speed"))
         self._software_stop = self.create_client(SetBool, topic("software_stop"))
         self.create_timer(0.2, self._watch_cameras)
         self.create_timer(1.0, self._read_evaluations)
@@ -181,6 +182,10 @@ class DashboardNode(Node):
             self.view.relabel(segment, success)
             append_json_line(self._attempt_labels, {"segment": segment, "success": success, "time_ns": time.time_ns()})
         return answer
+
+    def limit_speed(self, share: float) -> Answer:
+        request = srv.LimitSpeed.Request(share=share, operator_name=OPERATOR)
+        return self._call(self._limit_speed, request, f"Speed limited to {share:.0%}" if share < 1.0 else "Full speed")
 
     def _call(self, client: Any, request: Any, note: str) -> Answer:
         """Call a service and wait for its answer. What was granted goes into the page's journal."""

@@ -143,6 +143,9 @@ class Page:
     def resolve_help(self, answer: str, operator: str) -> Answer:
         return Answer(False, "demonstrations are recorded here; nobody asks for help")
 
+    def limit_speed(self, share: float) -> Answer:
+        return Answer(False, "demonstrations are recorded here; the mapping of the device says how fast it moves")
+
     def label(self, segment: int, success: bool) -> Answer:
         return Answer(False, "demonstrations are recorded here; press Enter for success and Backspace for failure")
 

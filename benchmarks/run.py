@@ -22,6 +22,7 @@ BENCHMARKS = {
     "replay": "benchmarks.learning:replay",
     "updates_per_s": "benchmarks.learning:updates_per_s",
     "action_latency_ms": "benchmarks.learning:action_latency_ms",
+    "click_to_hold": "benchmarks.console:click_to_hold",
 }
 ALSO = {
     "loop_rate_hz": "loop_rate",
@@ -29,6 +30,8 @@ ALSO = {
     "replay_mb_per_10k_steps_ram": "replay",
     "replay_mb_per_10k_steps_disk": "replay",
     "replay_samples_per_s": "replay",
+    "click_to_hold_p50_ms": "click_to_hold",
+    "click_to_hold_p99_ms": "click_to_hold",
 }
 """Names of results that come out of a measurement with another name."""
 

@@ -53,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "demo record": Command("etude_nodes.demonstrate:record_command", "Record demonstrations of both directions.", True),
     "demo list": Command("actor.commands:demo_list", "List recorded demonstrations."),
     "demo replay": Command("actor.demonstration_editing:demo_replay", "Show what was recorded; nothing moves."),
+    "demo waypoints": Command("actor.waypoints:demo_waypoints", "Find the few points that tell a demonstration's path."),
     "demo trim": Command("actor.demonstration_editing:demo_trim", "Cut a demonstration's beginning and end."),
     "demo delete": Command("actor.demonstration_editing:demo_delete", "Delete demonstrations from a store."),
     "teleop list": Command("actor.teleop.commands:teleop_list", "List teleoperation mappings and connected devices."),

@@ -7,6 +7,7 @@ section 4). The path is the tool's position; where the gripper changes its mind 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ DEFAULT_BUDGET_M = 0.005
 
 
 def deviation_m(path_m: np.ndarray) -> float:
-    """Largest distance of the points of `path_m` ``(T, D)`` from the straight line between its ends (no further than the ends)."""
+    """Largest distance of the points of `path_m` ``(T, D)`` from the straight line between its ends."""
     along = path_m[-1] - path_m[0]
     length_squared = float(along @ along)
     offset = path_m - path_m[0]
@@ -39,7 +40,7 @@ def waypoints(path_m: np.ndarray, budget_m: float, keep: Sequence[int] = ()) -> 
         raise ValueError("a path needs points, all of them finite, and an error budget that is not negative")
     forced = sorted({0, len(path_m) - 1, *keep})
     chosen = [0]
-    for first, last in zip(forced[:-1], forced[1:], strict=True):
+    for first, last in itertools.pairwise(forced):
         chosen += [first + index for index in _fewest(path_m[first : last + 1], budget_m)[1:]]
     return chosen
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from actor.waypoints import deviation_m, gripper_changes, waypoints
 
 
 def polyline(*corners, steps=10):
-    pieces = [np.linspace(a, b, steps, endpoint=False) for a, b in zip(corners[:-1], corners[1:], strict=True)]
+    pieces = [np.linspace(a, b, steps, endpoint=False) for a, b in pairwise(corners)]
     return np.concatenate([*pieces, [corners[-1]]]).astype(float)
 
 
@@ -43,7 +43,7 @@ def test_no_fewer_waypoints_stay_within_the_budget():
     found = waypoints(path, 0.012)
 
     def fits(chosen):
-        return all(deviation_m(path[a : b + 1]) <= 0.012 for a, b in zip(chosen[:-1], chosen[1:], strict=True))
+        return all(deviation_m(path[a : b + 1]) <= 0.012 for a, b in pairwise(chosen))
 
     assert 2 < len(found) < len(path) and fits(found)
     fewer = (c for n in range(len(found) - 2) for c in combinations(range(1, len(path) - 1), n))

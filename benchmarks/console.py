@@ -71,8 +71,16 @@ class _Console:
         self.holds_s: list[float] = []
         self.acts_s: list[float] = []
         act, hold = self.robot.act, self.robot.hold
-        self.robot.act = lambda action: (self.acts_s.append(time.time()), act(action))[1]  # type: ignore[method-assign]
-        self.robot.hold = lambda: (hold(), self.holds_s.append(time.time()))[0]  # type: ignore[method-assign]
+
+        def watched_act(action: np.ndarray) -> None:
+            self.acts_s.append(time.time())
+            act(action)
+
+        def watched_hold() -> None:
+            hold()
+            self.holds_s.append(time.time())
+
+        self.robot.act, self.robot.hold = watched_act, watched_hold  # type: ignore[method-assign]
         self.actor = ActorNode(config, Outbox(folder / "outbox.sqlite"), None, ())  # type: ignore[arg-type]
         policy = _Still(self.robot.action_spec.dim)
         self.loop = ControlLoop(config, self.robot, policy, None, lambda step: None, first_segment=1, seed=0)  # type: ignore[arg-type]

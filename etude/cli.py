@@ -70,6 +70,8 @@ COMMANDS: dict[str, Command] = {
     "robot teach-box": Command(
         "etude_nodes.robot_commands:teach_box", "Lead the tool around; where it was becomes its workspace.", True, True
     ),
+    "runs list": Command("etude.runs:runs_list", "List the runs with what came of them."),
+    "runs compare": Command("etude.runs:runs_compare", "Draw several runs over each other, and say how their settings differ."),
     "replay": Command("dashboard.replay:replay_command", "Open the page over a stored run; nothing can be commanded."),
     "task graph": Command("actor.commands:task_graph", "Check task files that share a scene, and show what leads to what."),
     "evaluate": Command("actor.commands:evaluate_command", "Run a policy from random starts and count successes.", True),

@@ -55,7 +55,7 @@ def read_json(path: Path) -> Row:
 
 def evaluation_series(evaluations: list[Row], phase: str) -> list[Row]:
     """The evaluations of one direction in order of time."""
-    return sorted((row for row in evaluations if row.get("phase") == phase), key=_minutes)
+    return sorted((row for row in evaluations if row.get("phase") == phase), key=minutes_of)
 
 
 def minutes_to(evaluations: list[Row], goal: float = REACHED, phase: str = "forward") -> tuple[float | None, float | None]:
@@ -66,10 +66,10 @@ def minutes_to(evaluations: list[Row], goal: float = REACHED, phase: str = "forw
     cloning solves is reached at 0.
     """
     series = evaluation_series(evaluations, phase)
-    reached = [_rate(row) >= goal for row in series]
-    first = next((_minutes(series[i]) for i in range(len(series)) if reached[i]), None)
+    reached = [rate_of(row) >= goal for row in series]
+    first = next((minutes_of(series[i]) for i in range(len(series)) if reached[i]), None)
     follows = [*reached[1:], bool(series) and series[-1].get("kind") == "after"]
-    confirmed = next((_minutes(row) for row, now, then in zip(series, reached, follows, strict=False) if now and then), None)
+    confirmed = next((minutes_of(row) for row, now, then in zip(series, reached, follows, strict=False) if now and then), None)
     return _rounded(confirmed), _rounded(first)
 
 
@@ -155,17 +155,17 @@ def draw_learning_curve(folder: RunFolder, out: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(10.2, 4.8), dpi=130, layout="constrained")
     for phase in PHASES:
         series = evaluation_series(evaluations, phase)
-        minutes = [_minutes(row) for row in series]
+        minutes = [minutes_of(row) for row in series]
         bands = [wilson_interval(row["successes"], row["episodes"]) for row in series]
         axes.fill_between(minutes, [b[0] for b in bands], [b[1] for b in bands], color=colours[phase], alpha=0.15, linewidth=0)
-        axes.plot(minutes, [_rate(row) for row in series], "o-", color=colours[phase], label=f"{phase}, evaluated", linewidth=2)
-        practice = [(_minutes(row), row[f"success_{phase}"]) for row in actor_rows if row.get(f"success_{phase}") is not None]
+        axes.plot(minutes, [rate_of(row) for row in series], "o-", color=colours[phase], label=f"{phase}, evaluated", linewidth=2)
+        practice = [(minutes_of(row), row[f"success_{phase}"]) for row in actor_rows if row.get(f"success_{phase}") is not None]
         if practice:
             x, y = zip(*practice, strict=True)
             axes.plot(x, y, "-", color=colours[phase], alpha=0.55, linewidth=1, label=f"{phase}, last 20 while practising")
     axes.axhline(REACHED, color="#888888", linewidth=1, linestyle=":")
     if help_rows:
-        ticks = [_minutes(row) for row in help_rows]
+        ticks = [minutes_of(row) for row in help_rows]
         axes.plot(
             ticks,
             [0.0] * len(ticks),
@@ -199,19 +199,19 @@ def _ends(evaluations: list[Row]) -> Row:
         series = evaluation_series(evaluations, phase)
         before = next((row for row in series if row.get("kind") == "before"), None)
         after = next((row for row in reversed(series) if row.get("kind") == "after"), None)
-        ends[f"{phase}_success_before"] = None if before is None else _rounded(_rate(before), 4)
-        ends[f"{phase}_success"] = None if after is None else _rounded(_rate(after), 4)
+        ends[f"{phase}_success_before"] = None if before is None else _rounded(rate_of(before), 4)
+        ends[f"{phase}_success"] = None if after is None else _rounded(rate_of(after), 4)
         interval = None if after is None else wilson_interval(after["successes"], after["episodes"])
         ends[f"{phase}_success_interval"] = None if interval is None else [round(bound, 4) for bound in interval]
     return ends
 
 
-def _minutes(row: Row) -> float:
+def minutes_of(row: Row) -> float:
     """Minutes since practice began, evaluations and help requests included."""
     return float(row.get("run_time_s", row.get("time_s", 0.0)) or 0.0) / 60
 
 
-def _rate(row: Row) -> float:
+def rate_of(row: Row) -> float:
     return row["successes"] / row["episodes"] if row.get("episodes") else 0.0
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from actor.arm_jacobian import singularity_margin
 from etude import frames
 from etude.config.hardware import CommandLimits
 
@@ -284,9 +285,12 @@ class CommandFilter:
         return tuple(reasons)
 
     def _tight_joint(self, joints_rad: np.ndarray | None) -> str:
-        """A sentence about the joint that is farthest beyond its margin, or ``""``."""
+        """A sentence about a singularity that is near, or the joint that is farthest beyond its margin, or ``""``."""
         if joints_rad is None or not self.limits.joint_min_rad:
             return ""
+        least = self.limits.min_singularity_margin_m
+        if least and (margin := singularity_margin(joints_rad)) < least:
+            return f"the arm is near a singularity (margin {margin:.3f}, least {least:g}): only the way back is open"
         room = np.minimum(joints_rad - np.array(self.limits.joint_min_rad), np.array(self.limits.joint_max_rad) - joints_rad)
         worst = int(np.argmin(room))
         if room[worst] >= self.limits.joint_margin_rad:

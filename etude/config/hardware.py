@@ -34,6 +34,12 @@ class CommandLimits(Model):
     joint_min_rad: tuple[float, ...] = Field((), description="Of the arm's joints in order; empty: not supervised.")
     joint_max_rad: tuple[float, ...] = ()
     joint_margin_rad: float = Field(0.1, ge=0, description="Closer to a joint's limit, only motion back is allowed.")
+    min_singularity_margin_m: float = Field(
+        0.0,
+        ge=0,
+        description="Smallest singular value of the arm's Jacobian (actor/arm_jacobian.py); closer to a singularity, only motion "
+        "back is allowed. 0: not supervised. For arms with a Panda's geometry.",
+    )
     gripper_max_width_m: float = Field(0.08, gt=0)
     reaction: Literal["hold", "retract", "damp"] = Field(
         "hold",
@@ -48,6 +54,8 @@ class CommandLimits(Model):
             raise ValueError("workspace_min_m must lie below workspace_max_m on every axis")
         if len(self.joint_min_rad) != len(self.joint_max_rad):
             raise ValueError("joint_min_rad and joint_max_rad must name the same number of joints")
+        if self.min_singularity_margin_m and len(self.joint_min_rad) != 7:
+            raise ValueError("min_singularity_margin_m is for an arm of seven joints with a Panda's geometry; name their limits")
         for low, high in zip(self.joint_min_rad, self.joint_max_rad, strict=True):
             if not low + 2 * self.joint_margin_rad < high:
                 raise ValueError(f"joint_margin_rad leaves no room between {low:g} and {high:g} rad")

@@ -15,6 +15,7 @@ from etude.episodes.validate import validate_store
 from etude.specs import ActionSpec, ObservationSpec
 
 KILLS = 12
+ENOUGH = 100
 OBSERVATION = ObservationSpec(("x_m",), {"front": (64, 64)})
 ACTION = ActionSpec(("x",), (0.05,))
 
@@ -62,7 +63,9 @@ def test_kill_at_random_moments_leaves_whole_segments_and_nothing_acknowledged_i
     torn_rounds = 0
     with subprocess.Popen([sys.executable, "-c", SPAWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as spawner:
         assert spawner.stdin is not None and spawner.stdout is not None
-        for _ in range(KILLS):
+        rounds = stored = 0
+        while rounds < KILLS or stored <= ENOUGH:  # a busy machine stores little between two kills
+            rounds += 1
             spawner.stdin.write(f"{path}\n")
             spawner.stdin.flush()
             child = resumed = -1
@@ -83,7 +86,7 @@ def test_kill_at_random_moments_leaves_whole_segments_and_nothing_acknowledged_i
         spawner.stdin.close()
         assert spawner.wait(10) == 0
     store = EpisodeStore.open(path)
-    assert store.stored("robot") > 100
+    assert store.stored("robot") > ENOUGH
     assert [str(problem) for problem in validate_store(store)] == [], f"seed {seed}, {torn_rounds} kills during a write"
     values = [float(x) for info in store.segments() for x in store.read(info).observation["state"][:, 0]]
     assert values == [float(i) for i in range(1, len(values) + 1)]

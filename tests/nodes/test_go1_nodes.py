@@ -70,7 +70,7 @@ def config_for(name: str, domain: int, port: int = 0) -> RunConfig:
     # generous where a busy machine is late; what is tested is what happens when it is
     robot["go1"]["max_state_age_s"] = robot["go1"]["max_clock_skew_s"] = 0.4
     robot["go1"]["cameras"] = {"follow": {"topic": "/camera/follow/color/image_raw", "max_age_s": 1.5}}
-    robot["go1"]["recovery"]["min_interval_s"] = 0.1
+    robot["go1"]["recovery"] |= {"min_interval_s": 0.1, "max_per_hour": 1000}
     if port:
         robot["go1"]["udp"] = {"address": "127.0.0.1", "port": port, "local_port": 0, "rate_hz": 200}
     recipe = {"name": "test", "reward": {"kind": "environment"}}
@@ -193,10 +193,22 @@ def test_an_actor_that_is_killed_leaves_a_robot_that_is_told_to_stand(start, tmp
         actor.wait()
 
 
+def get_up(robot: Go1Robot, wait_until) -> None:
+    """A person asks until it stands: on a busy machine a sign of life may be late meanwhile, and then its legs are let go."""
+    assert robot.recover("a person")[0]
+
+    def stands() -> bool:
+        faults = robot.read().faults
+        if any("getting up failed" in fault for fault in faults):
+            robot.recover("a person")
+        return faults == ()
+
+    wait_until(stands, 60, "a Go1 that stands")
+
+
 def test_by_joint_targets_it_gets_up_moves_sinks_in_danger_and_gets_up_again(start, wait_until) -> None:
     robot, recorder, config = start("go1_low")
-    assert robot.recover("a person")[0]
-    wait_until(lambda: robot.read().faults == (), 30, "a Go1 that stands")
+    get_up(robot, wait_until)
     names = robot.observation_spec.state_names
     state = robot.read().observation["state"]
     assert state[names.index("gravity_z")] < -0.97 and np.abs(state[:12]).max() < 0.25, "level, near its stance"
@@ -211,8 +223,7 @@ def test_by_joint_targets_it_gets_up_moves_sinks_in_danger_and_gets_up_again(sta
     drive(robot, 2.0, crouch)
     assert robot.read().observation["state"][names.index("FR_knee_rad")] < -0.5, "it sank with folded legs"
     assert any(LET_GO in fault for fault in robot.read().faults), "it waits for a person"
-    assert robot.recover("a person")[0]
-    wait_until(lambda: robot.read().faults == (), 30, "a Go1 that stands again")
+    get_up(robot, wait_until)
 
     recorder.fault("packet_loss=0.5+1")
     drive(robot, 1.5, np.zeros(12))

@@ -27,7 +27,7 @@ def test_demonstrations_of_one_direction_do_not_serve_a_recipe_that_practises_tw
 def test_a_real_arm_is_not_asked_to_record_demonstrations(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("ETUDE_DATA", str(tmp_path))
     config = load_run_config({"task": "slide", "robot": "franka_fr3", "recipe": "rlpd"})
-    with pytest.raises(ConfigError, match=r"demonstrations and play of task 'slide' are missing.*real arm.*teleoperation"):
+    with pytest.raises(ConfigError, match=r"demonstrations and play of task 'slide' are missing.*real robot.*teleoperation"):
         missing(config, RunFolder(tmp_path / "run"))
 
 

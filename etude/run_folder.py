@@ -39,6 +39,11 @@ class RunFolder:
         return self.root / "policy"
 
     @property
+    def kept_policy(self) -> Path:
+        """The newest policy that flew, in the same two files, written by the actor: its own copy on the robot's computer."""
+        return self.root / "kept_policy"
+
+    @property
     def classifier(self) -> Path:
         return self.root / "classifier"
 

@@ -34,6 +34,7 @@ from etude.run_folder import RunFolder
 from etude.status import HelpRequest, PracticeStatus, StuckLabels
 from etude.step import Step
 from etude_nodes import convert, qos
+from etude_nodes.kept_policy import KeptPolicy
 from etude_nodes.policy_inbox import PolicyInbox
 from etude_nodes.process import (
     EXIT_DONE,
@@ -245,8 +246,8 @@ class ActorNode(Node):
 class Teller:
     """Thread that tells how it goes: status 5 Hz, pictures 4 Hz while watched, diagnostics 1 Hz; it also turns the rehearsal."""
 
-    def __init__(self, node: ActorNode, loop: ControlLoop, inbox: PolicyInbox, rehearsal: Rehearsal) -> None:
-        self._node, self._loop, self._inbox, self._rehearsal = node, loop, inbox, rehearsal
+    def __init__(self, node: ActorNode, loop: ControlLoop, inbox: PolicyInbox, rehearsal: Rehearsal, kept: KeptPolicy) -> None:
+        self._node, self._loop, self._inbox, self._rehearsal, self._kept = node, loop, inbox, rehearsal, kept
         self._said_lonely = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tell", daemon=True)
@@ -303,6 +304,7 @@ class Teller:
             status = self.status()
             self._node.publish_status(status)
             self._rehearsal.turn(status)
+            self._kept.write(now)
             if now >= due["diagnostics"]:
                 due["diagnostics"] = now + 1.0
                 self._node.publish_diagnostics(status)
@@ -326,7 +328,9 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
     # a restarted actor explores with other random numbers than the one before it
     seed = 1_000_003 * config.seed + outbox.last_sequence
     policy = PolicyRunner(seed, CandidateFeed.of(config, seed))
-    inbox = PolicyInbox(policy)
+    kept = KeptPolicy(folder.kept_policy)
+    inbox = PolicyInbox(policy, kept)
+    inbox.restore()
     rehearsal = Rehearsal(folder, config, stop)
     with middleware(), contextlib.ExitStack() as open_until_the_end:
         if classifier and classifier.service:
@@ -352,7 +356,7 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
         node.judge = judge
         node.serve(loop)
         rehearsal.conduct(loop, policy)
-        teller = Teller(node, loop, inbox, rehearsal)
+        teller = Teller(node, loop, inbox, rehearsal, kept)
         with spinning(node):
             teller.start()
             try:

@@ -12,6 +12,7 @@ import time
 from typing import Protocol
 
 from etude.specs import digest
+from etude_nodes.kept_policy import KeptPolicy
 from etude_nodes.weights import Chunk, WeightsAssembler
 
 log = logging.getLogger("etude.policy")
@@ -32,11 +33,12 @@ class Runner(Protocol):
 class PolicyInbox:
     """Feed from one thread; ask from any."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(self, runner: Runner, kept: KeptPolicy | None = None) -> None:
+        """What flies is also handed to `kept`."""
+        self._runner, self._kept = runner, kept
         self._assembler = WeightsAssembler(self._complain)
         self._lock = threading.Lock()
-        self._program_checksum = ""
+        self._program_checksum, self._program = "", b""
         self._waiting: bytes | None = None
         self._complaint = ""
         self._complained_s = -float("inf")
@@ -53,7 +55,7 @@ class PolicyInbox:
             except Exception as error:  # whatever arrives over the network must not end the process
                 self._complain(f"the policy program that arrived was refused: {error}")
                 return
-            self._program_checksum = checksum
+            self._program_checksum, self._program = checksum, data
             log.info("policy program %s is loaded", checksum[:8])
             waiting, self._waiting = self._waiting, None
         if waiting is not None:
@@ -70,6 +72,20 @@ class PolicyInbox:
                 return
         self._weights(blob)
 
+    def restore(self) -> None:
+        """Let the policy fly that an earlier process kept; what does not fit is passed over, for the learner sends its own."""
+        found = self._kept.read() if self._kept is not None else None
+        if found is None:
+            return
+        try:
+            self._runner.load_program(found[0])
+            self._program_checksum, self._program = digest(found[0]), found[0]
+            self._runner.load_weights(found[1])
+        except Exception as error:  # as what arrives over the network
+            log.warning("the policy that was kept is not used: %s", error)
+            return
+        log.info("the policy that flew last flies until the learner sends a newer one")
+
     def complaint(self) -> str:
         """What was refused during the last seconds, as a sentence; empty when nothing was."""
         return self._complaint if time.monotonic() - self._complained_s < COMPLAINT_S else ""
@@ -79,6 +95,9 @@ class PolicyInbox:
             self._runner.load_weights(blob)
         except Exception as error:
             self._complain(f"policy weights that arrived were refused: {error}")
+            return
+        if self._kept is not None:
+            self._kept.flew(self._program, blob)
 
     def _complain(self, text: str) -> None:
         self.refused += 1

@@ -318,6 +318,7 @@ def prove(minutes: float, names: list[str], out: Path) -> dict[str, Any]:
         "recipe.data.utd=0.25",
     ]
     command += ["recipe.critic.ensemble=2", "recipe.data.pretrain_bc_steps=300", "recipe.data.batch_size=64"]
+    command += ["recipe.help.timeouts_before_help=1000"]  # nobody is there to answer, and a waiting arm is commanded nothing
     processes = []
     try:
         processes.append(subprocess.Popen([*first, *simulated]))

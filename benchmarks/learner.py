@@ -63,8 +63,9 @@ def _state(critics: int, **axes: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {"critic": {"kind": "td", "ensemble": critics, "subset_min": 2}, "data": {"batch_size": 256}, **axes}
 
 
-def _pixels(batch: int, encoder: str) -> dict[str, dict[str, Any]]:
-    return {"data": {"batch_size": batch}, "encoder": {"kind": encoder, "features": 128, "patch_px": 8}}
+def _pixels(batch: int, encoder: str, compute_dtype: str = "float32") -> dict[str, dict[str, Any]]:
+    encoding = {"kind": encoder, "features": 128, "patch_px": 8, "compute_dtype": compute_dtype}
+    return {"data": {"batch_size": batch}, "encoder": encoding}
 
 
 def _pa_rl(**policy: Any) -> dict[str, dict[str, Any]]:
@@ -88,6 +89,9 @@ CASES: dict[str, Case] = {
     "pixels-256": Case(_pixels(256, "patch"), CAMERAS),
     "conv-64": Case(_pixels(64, "conv"), CAMERAS, reference=_IMAGES, gpu_only=True),
     "conv-256": Case(_pixels(256, "conv"), CAMERAS, gpu_only=True),
+    "conv-64-utd20": Case(_pixels(64, "conv"), CAMERAS, updates_per_call=20, reference=_IMAGES, gpu_only=True),
+    "conv-64-bf16": Case(_pixels(64, "conv", "bfloat16"), CAMERAS, reference=_IMAGES, gpu_only=True),
+    "conv-256-bf16": Case(_pixels(256, "conv", "bfloat16"), CAMERAS, gpu_only=True),
     "gradient": Case(_state(10, improvement={"kind": "gradient"})),
     "awr": Case(_state(10, improvement={"kind": "awr"})),
     "bc": Case({**_state(10, improvement={"kind": "bc"}), "critic": {"kind": "none"}}),
@@ -340,6 +344,7 @@ def _settings(name: str, case: Case, recipe: RecipeConfig) -> dict[str, Any]:
         "policy": recipe.policy.kind,
         "improvement": recipe.improvement.kind,
         "encoder": recipe.encoder.kind if case.spec.cameras else "none",
+        "compute_dtype": recipe.encoder.compute_dtype if case.spec.cameras else "float32",
     }
     return settings | ({"reference": case.reference} if case.reference else {})
 

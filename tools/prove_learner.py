@@ -357,7 +357,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], choices=names, metavar="NAME", help=f"of {', '.join(names)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, one core each (default: %(default)s)")
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where updates are computed (default: %(default)s)")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="what trains (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="do not repeat runs that are recorded in docs/results")
     parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)

@@ -35,6 +35,8 @@ from etude.cli import clear_message
 from etude.config import RunConfig
 from etude.run_folder import RunFolder
 from etude_nodes import convert, qos
+from etude_nodes.diagnostics import Condition, tell_every_second
+from etude_nodes.parameters import fact
 from etude_nodes.process import (
     EXIT_DONE,
     EXIT_REFUSED,
@@ -51,6 +53,7 @@ from etude_nodes.teleop import command_to_message
 log = logging.getLogger("etude.dashboard_node")
 
 ANSWER_TIMEOUT_S = 3.0
+ACTOR_SILENT_S = 3.0
 MAX_PICTURE_BYTES = 4 * 1024**2
 OPERATOR = "page"
 
@@ -84,10 +87,24 @@ class DashboardNode(Node):
         self._software_stop = self.create_client(SetBool, topic("software_stop"))
         self.create_timer(0.2, self._watch_cameras)
         self.create_timer(1.0, self._read_evaluations)
+        self._status_s = -float("inf")
+        fact(self, "robot_namespace", namespace, "of the actor that the page shows and commands")
+        fact(self, "run", str(folder.root), "folder of the run")
+        tell_every_second(self, "dashboard", self.condition)
+
+    def condition(self) -> Condition:
+        """For ``/diagnostics``: whether there is something to show."""
+        silent_s = time.monotonic() - self._status_s
+        values = {"viewers": self._viewers, "cameras": len(self._cameras), "status_age_s": silent_s}
+        if silent_s > ACTOR_SILENT_S:
+            actor = f"nothing was heard of the actor on {qos.robot_topic(self._namespace, 'practice_status')}"
+            return Condition("warn", f"{actor}: start it, or see that ROS_DOMAIN_ID is the same", values)
+        return Condition("ok", "the page shows the actor", values)
 
     # --- topics in ----------------------------------------------------------------------------------------------------
 
     def _on_status(self, message: msg.PracticeStatus) -> None:
+        self._status_s = time.monotonic()
         try:
             self.view.on_status(convert.status_from_message(message))
         except (convert.MessageError, ValueError) as error:

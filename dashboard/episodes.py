@@ -143,5 +143,6 @@ def _summary(key: str, info: SegmentInfo) -> dict[str, Any]:
         "stamp_ms": info.first_stamp_ns // 10**6,
         "seconds": (info.last_stamp_ns - info.first_stamp_ns) / 1e9,
         "sources": info.sources,
+        "corrections": [one.instruction for one in info.corrections],
         "policy_version": info.policy_version,
     }

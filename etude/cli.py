@@ -59,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "teleop list": Command("actor.teleop.commands:teleop_list", "List teleoperation mappings and connected devices."),
     "teleop test": Command("actor.teleop.commands:teleop_test", "Show what a device's axes do; nothing moves."),
     "teleop run": Command("etude_nodes.teleop_node:run_command", "Let a device take over a run's robot.", True, True),
+    "correct": Command("etude_nodes.correct:run_command", "Correct a run's robot in words, e.g. a bit to the left.", True, True),
     "camera list": Command("actor.cameras.commands:camera_list", "List the RealSense cameras that are connected."),
     "camera preview": Command(
         "actor.cameras.commands:camera_preview", "Write what a robot's camera shows, and the part that a policy sees.", True

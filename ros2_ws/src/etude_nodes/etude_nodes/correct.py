@@ -100,8 +100,8 @@ def run_command(argv: Sequence[str]) -> int:
     """`etude correct`."""
     parser = argparse.ArgumentParser(
         prog="etude correct",
-        description="Correct a run's robot in words: they become a short motion, through the safety filter, and then the policy goes "
-        "on. The steps are stored as a person's, with the words as their instruction.",
+        description="Correct a run's robot in words: they become a short motion, through the safety filter, then the policy "
+        "goes on. The steps are stored as a person's, with the words as their instruction.",
         epilog='examples:\n  etude correct "a bit to the left"\n  etude correct "down, then close the gripper"\n'
         "  etude correct --list\n\nThe words are those of robot_configs/phrases.yaml; add your own.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

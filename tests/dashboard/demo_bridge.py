@@ -177,6 +177,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8420)
     parser.add_argument("--scenario", choices=["practising", "help", "stopped", "empty", "state"], default="practising")
     parser.add_argument("--pictures", type=Path, help="Folder with <camera>.jpg to show instead of drawn ones.")
+    parser.add_argument("--token", default="")
     arguments = parser.parse_args()
     changes = (
         {"observation": "state", "recipe": {"name": "rlpd", "reward": {"kind": "environment"}}}
@@ -189,7 +190,7 @@ def main() -> None:
         threading.Thread(target=_live, args=(view, arguments.scenario, arguments.pictures), daemon=True).start()
     listener = open_port("127.0.0.1", arguments.port)
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    make_server(create_app(DemoBridge(view))).run(sockets=[listener])
+    make_server(create_app(DemoBridge(view), token=arguments.token)).run(sockets=[listener])
 
 
 def _live(view: RunView, scenario: str, pictures: Path | None) -> None:

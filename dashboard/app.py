@@ -19,10 +19,12 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
 from dashboard import answer_page, teleop
+from dashboard.curves import Curves
 from dashboard.episodes import Episodes, NoSuchEpisode
 from dashboard.guard import SameOriginOnly, TokenOnly
 from dashboard.live import LiveBridge, Snapshots, Viewer
 from dashboard.notify import Links
+from dashboard.timeline import Timeline
 from etude.episodes.store import StoreError
 
 STATIC = Path(__file__).parent / "static"
@@ -97,11 +99,17 @@ class Label(Command):
 
 
 def create_app(
-    bridge: Bridge, host: str = "127.0.0.1", token: str = "", episodes: Episodes | None = None, links: Links | None = None
+    bridge: Bridge,
+    host: str = "127.0.0.1",
+    token: str = "",
+    episodes: Episodes | None = None,
+    links: Links | None = None,
+    curves: Curves | None = None,
+    timeline: Timeline | None = None,
 ) -> FastAPI:
     """The application for `bridge`. `host` is the address it will be served on: requests for others are refused. With a `token`
-    only those who know it are served. `episodes` are the attempts that can be looked at again; None: there are none.
-    By `links` a request for help can be answered from elsewhere."""
+    only those who know it are served. `episodes` are the attempts that can be looked at again, `curves` and `timeline` what is
+    drawn of the run's files; None: there are none. By `links` a request for help can be answered from elsewhere."""
     # the generated API pages would load scripts from elsewhere
     app = FastAPI(title="Etude", docs_url=None, redoc_url=None, openapi_url=None, max_body_size=MAX_BODY_BYTES)
     if token:
@@ -159,6 +167,14 @@ def create_app(
         # what is stored never changes
         headers = {"cache-control": "private, max-age=86400, immutable"}
         return Response(stored().picture(key, camera, index), media_type="image/jpeg", headers=headers)
+
+    @app.get("/api/curves")
+    def history() -> JSONResponse:
+        return JSONResponse(curves.data() if curves else {"charts": []})
+
+    @app.get("/api/timeline")
+    def strip() -> JSONResponse:
+        return JSONResponse(timeline.data() if timeline else {"segments": [], "help": []})
 
     if links is not None:
         answer_page.add(app, bridge.snapshot, bridge.resolve_help, links)

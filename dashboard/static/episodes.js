@@ -37,7 +37,7 @@ const outcome = (success) => (success === null ? "not judged" : success ? "succe
 
 // --- the list -----------------------------------------------------------------------------------------------------------
 
-async function more(fresh) {
+async function more(fresh, wanted) {
   try {
     const answer = await ask(`episodes${oldest && !fresh ? `?before=${encodeURIComponent(oldest)}` : ""}`);
     if (fresh) list.replaceChildren();
@@ -47,7 +47,7 @@ async function more(fresh) {
     element("episode-count").textContent = answer.total ? `${answer.total} stored` : "";
     element("episode-empty").hidden = answer.total > 0;
     complain(null);
-    if (fresh && answer.attempts.length) await show(answer.attempts[0].key);
+    if (fresh && answer.attempts.length) await show(wanted ?? answer.attempts[0].key);
   } catch (error) {
     complain(error);
   }
@@ -86,7 +86,11 @@ async function show(key) {
     complain(error);
     return;
   }
-  for (const button of list.children) button.setAttribute("aria-current", button.dataset.attempt === key);
+  for (const button of list.children) {
+    const current = button.dataset.attempt === key;
+    button.setAttribute("aria-current", current);
+    if (current) button.scrollIntoView({ block: "nearest" });
+  }
   const { phase, segment, instruction, success, judged_by: judge, cameras, sources } = shown;
   element("episode-title").textContent = `Attempt ${segment}, ${phase}: ${outcome(success)}`;
   element("episode-facts").textContent = [instruction, `policy v${shown.policy_version[0]}`, judge && `judged by ${judge}`].filter(Boolean).join("  ·  ");
@@ -157,6 +161,13 @@ export function toggleEpisodes() {
   dialog.show(); // not modal: the software stop above it stays within reach
   oldest = null;
   more(true);
+}
+
+/** The attempt with this key, wherever in the list it is. */
+export function openEpisode(key) {
+  if (!dialog.open) dialog.show();
+  oldest = null;
+  more(true, key);
 }
 
 element("open-episodes").addEventListener("click", toggleEpisodes);

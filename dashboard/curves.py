@@ -190,24 +190,27 @@ def _rolling(segments: Sequence[SegmentInfo], minutes: Callable[[np.ndarray], np
         mine = [info for info in segments if info.phase == phase and not info.cut]
         judged = [info for info in mine if info.success in (0, 1)]
         if judged:
-            counts = [(sum(i.success for i in judged[max(0, n - WINDOW) : n]), min(n, WINDOW)) for n in range(1, len(judged) + 1)]
+            ends, windows = _windows(judged)
+            counts = [(sum(info.success for info in window), len(window)) for window in windows]
             bounds = [wilson_interval(*count) for count in counts]
             columns = {"y": [a / b for a, b in counts], "low": [low for low, _ in bounds], "high": [high for _, high in bounds]}
-            success.append({"label": phase, "phase": phase, **_thinned(minutes(_ends(judged)), columns)})
+            success.append(_series(phase, minutes(ends), columns))
         if mine:
-            means = [float(np.mean([i.reward_sum for i in mine[max(0, n - WINDOW) : n]])) for n in range(1, len(mine) + 1)]
-            reward.append({"label": phase, "phase": phase, **_thinned(minutes(_ends(mine)), {"y": means})})
+            ends, windows = _windows(mine)
+            means = [sum(info.reward_sum for info in window) / len(window) for window in windows]
+            reward.append(_series(phase, minutes(ends), {"y": means}))
     return success, reward
 
 
-def _ends(segments: Sequence[SegmentInfo]) -> np.ndarray:
-    return np.array([info.last_stamp_ns / 1e9 for info in segments], np.float64)
+def _windows(segments: Sequence[SegmentInfo]) -> tuple[np.ndarray, list[Sequence[SegmentInfo]]]:
+    """Ends (seconds since the epoch) and windows of at most `LIMIT` of the segments, the first and the newest among them."""
+    kept = np.unique(np.linspace(1, len(segments), min(LIMIT, len(segments))).astype(int))
+    ends = np.array([segments[n - 1].last_stamp_ns / 1e9 for n in kept], np.float64)
+    return ends, [segments[max(0, n - WINDOW) : n] for n in kept]
 
 
-def _thinned(x: np.ndarray, columns: dict[str, list[float]]) -> Row:
-    """At most `LIMIT` of the points, the first and the newest among them."""
-    kept = np.unique(np.linspace(0, len(x) - 1, min(LIMIT, len(x))).astype(int))
-    return {"x": x[kept], **{name: np.array(values, np.float64)[kept] for name, values in columns.items()}}
+def _series(phase: str, x: np.ndarray, columns: dict[str, list[float]]) -> Row:
+    return {"label": phase, "phase": phase, "x": x, **{name: np.array(column) for name, column in columns.items()}}
 
 
 def _label(name: str) -> Row:

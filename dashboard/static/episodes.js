@@ -1,5 +1,6 @@
 // The stored attempts of the run: a list, and one attempt at a time with its pictures and a strip that says who acted when.
 
+import { drawSteps } from "./charts.js";
 import { taken } from "./teleop.js";
 
 const element = (id) => document.getElementById(id);
@@ -110,6 +111,7 @@ async function show(key) {
     mark.dataset.step = i;
     return mark;
   }));
+  drawSteps(element("episode-probability"), shown.probability);
   element("episode-slider").max = shown.reward.length - 1;
   go(0);
 }

@@ -16,6 +16,8 @@ import anyio
 from fastapi import WebSocket, WebSocketDisconnect
 from starlette.websockets import WebSocketState
 
+from dashboard.sockets import Pace
+
 log = logging.getLogger("etude.dashboard")
 
 SNAPSHOT_INTERVAL_S = 0.25
@@ -34,22 +36,6 @@ class LiveBridge(Protocol):
     def image(self, camera: str) -> bytes | None: ...
 
     def image_sequences(self) -> dict[str, int]: ...
-
-
-class Pace:
-    """Counts what a browser says."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._second, self._count = 0, 0
-
-    def too_fast(self) -> bool:
-        """One more message came. Whether there were more than `MAX_MESSAGES_PER_S` in this second of the clock."""
-        second = int(self._clock())
-        if second != self._second:
-            self._second, self._count = second, 0
-        self._count += 1
-        return self._count > MAX_MESSAGES_PER_S
 
 
 class Snapshots:
@@ -140,7 +126,7 @@ class Viewer:
 
     async def _listen(self) -> None:
         """Browsers say only one thing, ``drawn``; whoever says anything else is no page of ours and is disconnected."""
-        pace = Pace()
+        pace = Pace(MAX_MESSAGES_PER_S)
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":

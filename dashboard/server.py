@@ -8,7 +8,7 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
-from dashboard.sockets import BoundedWebSocket, bound_buffers
+from dashboard.sockets import BoundedWebSocket, PromptHttp, bound_buffers
 
 
 class DashboardError(RuntimeError):
@@ -55,6 +55,7 @@ def make_server(app: FastAPI) -> uvicorn.Server:
         app,
         log_level="warning",
         access_log=False,
+        http=PromptHttp,
         ws=BoundedWebSocket,
         ws_max_size=4096,  # browsers send nothing long
         ws_per_message_deflate=False,  # JPEGs do not compress

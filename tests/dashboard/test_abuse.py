@@ -26,10 +26,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from dashboard.app import Answer, create_app
-from dashboard.live import MAX_MESSAGES_PER_S, SNAPSHOT_INTERVAL_S, Pace, Snapshots
+from dashboard.live import MAX_MESSAGES_PER_S, SNAPSHOT_INTERVAL_S, Snapshots
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
-from dashboard.sockets import MAX_FRAGMENTS, STUCK_S
+from dashboard.sockets import ASK_S, MAX_FRAGMENTS, MAX_PINGS_PER_S, STUCK_S, Pace
 
 TOKEN = "t0k-en"
 GROWTH_MB = 60
@@ -193,16 +193,25 @@ def test_random_bytes_in_place_of_requests(server: Server) -> None:
 # --- floods -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_flood_of_pings_from_one_who_reads_nothing_piles_up_no_answers(server: Server) -> None:
+def test_a_flood_of_pings_ends_the_connection_and_a_few_are_answered(server: Server) -> None:
     before = server.memory_mb()
-    with contextlib.closing(upgraded(server, receive_buffer=4096)) as raw:
+    with contextlib.closing(upgraded(server, "/teleop")) as polite:
+        for _ in range(MAX_PINGS_PER_S // 2):
+            polite.sendall(frame(0x9, b"there?"))
+        answers = b""
+        while answers.count(b"there?") < MAX_PINGS_PER_S // 2:
+            polite.settimeout(5)
+            answers += polite.recv(4096)
+    floods = [upgraded(server, receive_buffer=4096) for _ in range(10)]
+    for raw in floods:
         raw.settimeout(0.2)
-        pings, ends = frame(0x9, b"x" * 125) * 500, time.monotonic() + 4
         with contextlib.suppress(ConnectionError, TimeoutError):
-            while time.monotonic() < ends:
-                raw.sendall(pings)
-        assert server.stop_s() < STOP_S
-        assert server.memory_mb() - before < GROWTH_MB
+            raw.sendall(frame(0x9, b"x" * 125) * 2000)
+    assert server.stop_s() < STOP_S
+    assert all(is_ended(raw) for raw in floods)
+    assert server.memory_mb() - before < GROWTH_MB
+    for raw in floods:
+        raw.close()
 
 
 @pytest.mark.parametrize("path", ["/live", "/teleop"])
@@ -219,7 +228,7 @@ def test_who_says_more_than_any_page_is_disconnected(server: Server, path: str) 
 
 def test_the_pace_of_a_page_is_fine_and_starts_anew_every_second() -> None:
     now = [10.0]
-    pace = Pace(lambda: now[0])
+    pace = Pace(MAX_MESSAGES_PER_S, lambda: now[0])
     assert not any(pace.too_fast() for _ in range(MAX_MESSAGES_PER_S)) and pace.too_fast()
     now[0] = 11.0
     assert not pace.too_fast()
@@ -251,6 +260,18 @@ def test_a_huge_header_and_a_huge_address_are_refused(server: Server) -> None:
             raw.sendall(request)
             assert is_ended(raw)
     assert server.stop_s() < STOP_S
+
+
+def test_connections_that_ask_for_nothing_end_and_those_that_watch_do_not(server: Server) -> None:
+    with connect(f"{server.ws}/live") as watcher:
+        idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
+        for raw in idle[::2]:
+            raw.sendall(b"GET /api/snapshot HTTP/1.1\r\nHost: 127.")  # and never goes on
+        assert server.stop_s() < STOP_S
+        assert all(is_ended(raw, ASK_S + 5.0) for raw in idle)
+        for raw in idle:
+            raw.close()
+        assert isinstance(watcher.recv(timeout=5), str | bytes)
 
 
 # --- who may ask, under repetition ------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ VIEWS: dict[str, tuple[Literal["dark", "light"], int, int, float]] = {
     "dashboard-dark": ("dark", 1280, 800, 1.5),
     "dashboard-light": ("light", 1280, 800, 1.5),
     "dashboard-phone": ("dark", 390, 844, 2),
-    "curves": ("light", 1280, 800, 1.5),
+    "curves": ("light", 1280, 1100, 1.5),
     "attempts": ("dark", 1280, 800, 1.5),
 }
 FLEET_VIEWS: dict[str, tuple[Literal["dark", "light"], int, int, float]] = {
@@ -95,6 +95,7 @@ def _photograph_curves(page: Any, path: Path) -> None:
     curves = page.locator(".curves")
     curves.scroll_into_view_if_needed()
     page.wait_for_selector("#curves .u-over")
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")  # below the bar, which stays at the top
     page.locator("#curves .u-over").first.hover()
     page.wait_for_timeout(500)
     curves.screenshot(path=str(path))

@@ -72,7 +72,7 @@ function plot(chart, area) {
   const colour = colours();
   const { rows, bands } = series(chart, colour);
   const axis = { stroke: colour.faint, font: "11px Inter, system-ui, sans-serif", grid: { stroke: colour.line, width: 1 }, ticks: { show: false } };
-  const y = chart.unit === "share" ? { range: [0, 1] } : chart.name.includes("loss") ? {} : { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1e-9) * 1.08] };
+  const y = chart.unit === "share" ? { range: [0, 1] } : chart.name.includes("loss") ? {} : { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? 1.08 * high : 1] };
   return new uPlot({
     width: Math.max(120, area.clientWidth),
     height: HEIGHT,
@@ -84,6 +84,7 @@ function plot(chart, area) {
       { ...axis, size: 46, space: 34, values: (_, ticks) => ticks.map((v) => (chart.unit === "share" ? `${Math.round(v * 100)}%` : number(v))) },
     ],
     cursor: {
+      y: false,
       sync: { key: "curves" },
       drag: { x: true, y: false, setScale: false },
       bind: { dblclick: () => () => show(null) },

@@ -36,8 +36,8 @@ CHROMIUM_ARGUMENTS = [
     "--hide-scrollbars",
 ]
 VIEWS: dict[str, tuple[Literal["dark", "light"], int, int, float]] = {
-    "dashboard-dark": ("dark", 1280, 800, 1.5),
-    "dashboard-light": ("light", 1280, 800, 1.5),
+    "dashboard-dark": ("dark", 1280, 960, 1.5),
+    "dashboard-light": ("light", 1280, 960, 1.5),
     "dashboard-phone": ("dark", 390, 844, 2),
     "curves": ("light", 1280, 1100, 1.5),
     "attempts": ("dark", 1280, 800, 1.5),
@@ -102,8 +102,9 @@ def _photograph_curves(page: Any, path: Path) -> None:
 
 
 def _open_an_attempt(page: Any) -> None:
-    """One of the last minutes, some steps after its beginning."""
-    page.locator("#timeline .attempt").last.click()
+    """The last success of the last minutes, some steps after its beginning; any attempt, if there was none."""
+    succeeded = page.locator("#timeline .lane.ok")
+    (succeeded if succeeded.count() else page.locator("#timeline .lane")).last.click(force=True)
     page.wait_for_selector("#episode-pictures img")
     for _ in range(8):
         page.keyboard.press("ArrowRight")

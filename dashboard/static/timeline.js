@@ -7,6 +7,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const LANES = { forward: [1, 15], backward: [18, 15] }; // top and height
 const SOURCE = [36, 5];
 const HEIGHT = 42;
+const NEAR_PX = 10;
 const WHO = { policy: "the policy", human: "a person", scripted: "a script" };
 
 const host = document.getElementById("timeline");
@@ -60,7 +61,7 @@ function draw() {
   if (LANES[status?.mode] && !replay && status.loop_rate_hz) {
     const begun = end - (1000 * status.step_in_segment) / status.loop_rate_hz;
     const [top, height] = LANES[status.mode];
-    shape("rect", { class: `lane now ${status.mode}`, ...span(begun, end), y: top, height, rx: 2 }, svg, `Attempt ${status.segment} goes on`);
+    if (x(end) - x(begun) > 3) shape("rect", { class: `lane now ${status.mode}`, ...span(begun, end), y: top, height, rx: 2 }, svg, `Attempt ${status.segment} goes on`);
   }
   host.replaceChildren(svg);
 }
@@ -85,9 +86,17 @@ export function renderTimeline(snapshot) {
   if (right.textContent !== words) right.textContent = words;
 }
 
-host.addEventListener("click", ({ target }) => {
-  const key = target.closest("[data-attempt]")?.dataset.attempt;
-  if (key) openEpisode(key);
+// An attempt may be a pixel wide: a click opens the nearest one of the lane that it hits.
+host.addEventListener("click", (event) => {
+  if (!recent) return;
+  const box = host.getBoundingClientRect();
+  const perPixel = (recent.end_ms - recent.begin_ms) / box.width;
+  const at = recent.begin_ms + (event.clientX - box.left) * perPixel;
+  const y = event.clientY - box.top;
+  const phase = Object.keys(LANES).find((name) => y < LANES[name][0] + LANES[name][1] + 1);
+  const away = (s) => Math.max(0, s.begin_ms - at, at - s.end_ms) / perPixel;
+  const near = recent.segments.filter((s) => (!phase || s.phase === phase) && away(s) < NEAR_PX).sort((a, b) => away(a) - away(b));
+  if (near.length) openEpisode(near[0].key);
 });
 new ResizeObserver(draw).observe(host.parentElement);
 document.addEventListener("visibilitychange", refresh);

@@ -186,11 +186,16 @@ def test_one_stop_stops_one_and_the_big_one_all(page, runs: list[Run]) -> None:
     assert "emergency" not in page.content().lower()
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1370, 800), (390, 844)])
 def test_tiles_fit_and_do_not_overlap(page, width: int, height: int) -> None:
     page.set_viewport_size({"width": width, "height": height})
     page.wait_for_selector(".tile.away")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    hanging = (
+        "[...document.querySelectorAll('.tile-rates .head, .tile-foot')].filter((e) => e.scrollWidth > e.clientWidth).length"
+    )
+    wait_until(lambda: "17 of 20" in page.inner_text("main"))
+    assert page.evaluate(hanging) == 0
     boxes = [tile.bounding_box() for tile in page.locator(".tile").all()]
     for i, a in enumerate(boxes):
         for b in boxes[i + 1 :]:

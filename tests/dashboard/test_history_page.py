@@ -27,7 +27,7 @@ class Served:
 
     def __init__(self, folder: RunFolder, segments, episodes: Episodes | None = None, now_ns=None) -> None:
         bridge = DemoBridge(RunView(example_config(), "runs/test"))
-        bridge.view.on_status(example_status())
+        bridge.view.on_status(example_status(step_in_segment=60))
         app = create_app(
             bridge,
             episodes=episodes,
@@ -145,9 +145,14 @@ def test_a_click_on_the_strip_opens_that_attempt(opened, tmp_path) -> None:
     page = opened(folder, store.segments, Episodes(store.path))
     page.wait_for_selector("#timeline .attempt")
     assert page.locator("#timeline .attempt").count() == ATTEMPTS
-    page.locator("#timeline .attempt").nth(1).click()
+    page.locator("#timeline .attempt .lane").nth(1).click()
     page.wait_for_selector("#episodes[open] #episode-title:text('Attempt 2')")
-    assert page.get_attribute("#episode-list button:has(b:text-is('2'))", "aria-current") == "true"
+    page.keyboard.press("Escape")
+    # beside an attempt that is a pixel wide is near enough, in its own lane
+    box = page.locator("#timeline .attempt .lane").nth(2).bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 5)
+    page.wait_for_selector("#episodes[open] #episode-title:text('Attempt 3')")
+    assert page.get_attribute("#episode-list button:has(b:text-is('3'))", "aria-current") == "true"
     store.close()
     assert page.problems == []
 

@@ -42,6 +42,10 @@ class Episodes:
         self._store: EpisodeStore | None = None
         self._segments: OrderedDict[str, Segment] = OrderedDict()
 
+    def infos(self) -> list[SegmentInfo]:
+        """Of all stored attempts, in order of (actor, sequence)."""
+        return list(self._infos().values())
+
     def listing(self, before: str | None = None, count: int = PAGE) -> dict[str, Any]:
         """The newest `count` attempts, those older than `before` (a key) if it is given; newest first. `more`: there are older.
 

@@ -73,6 +73,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "runs list": Command("etude.runs:runs_list", "List the runs with what came of them."),
     "runs compare": Command("etude.runs:runs_compare", "Draw several runs over each other, and say how their settings differ."),
+    "dashboard": Command("dashboard.fleet:dashboard_command", "Show several runs of this machine side by side."),
     "replay": Command("dashboard.replay:replay_command", "Open the page over a stored run; nothing can be commanded."),
     "task graph": Command("actor.commands:task_graph", "Check task files that share a scene, and show what leads to what."),
     "evaluate": Command("actor.commands:evaluate_command", "Run a policy from random starts and count successes.", True),

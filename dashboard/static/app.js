@@ -1,7 +1,9 @@
 // The live connection and the commands: snapshots and pictures come over one WebSocket, commands go out as POSTs,
 // so that the stop never waits behind video.
 
+import "./curves.js";
 import { toggleEpisodes } from "./episodes.js";
+import { renderTimeline } from "./timeline.js";
 import { giveBack, onKeys, renderTeleop, takeOver, taken } from "./teleop.js";
 import { drawPicture, goesOn, render, renderLink } from "./view.js";
 
@@ -26,6 +28,7 @@ function connect() {
       renderLink("live");
       render(snapshot);
       renderTeleop(snapshot.status);
+      renderTimeline(snapshot);
       return;
     }
     const bytes = new Uint8Array(data);
@@ -37,9 +40,9 @@ function connect() {
     }
     if (socket.readyState === WebSocket.OPEN) socket.send("drawn");
   };
-  socket.onclose = () => {
+  socket.onclose = ({ code, reason }) => {
     clearInterval(watchdog);
-    renderLink("lost", retryMs);
+    renderLink("lost", retryMs, code === 1013 ? reason : "");
     setTimeout(connect, retryMs);
     retryMs = Math.min(retryMs * 1.7, 5000);
   };

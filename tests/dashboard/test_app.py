@@ -10,8 +10,9 @@ from demo_bridge import DemoBridge, example_config, example_status, picture
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from dashboard.app import MAX_UNDRAWN, Answer, create_app
+from dashboard.app import Answer, create_app
 from dashboard.guard import refusal
+from dashboard.live import MAX_UNDRAWN
 from dashboard.run_view import RunView
 from dashboard.server import DashboardError, open_port
 

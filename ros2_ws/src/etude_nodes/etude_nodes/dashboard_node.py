@@ -24,12 +24,14 @@ from actor.teleop import browser
 from actor.teleop.command import DelayMeter
 from actor.teleop.mapping import Mapper, load_mapping
 from dashboard.app import Answer, create_app
+from dashboard.curves import Curves
 from dashboard.episodes import Episodes
 from dashboard.notify import Links, Notifier
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
 from dashboard.tail import JsonLines
 from dashboard.teleop import Held
+from dashboard.timeline import Timeline
 from etude.addresses import is_loopback
 from etude.cli import clear_message
 from etude.config import RunConfig
@@ -235,7 +237,9 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
         links = Links(config.dashboard.notify.link_minutes)
         notifier = Notifier(config.dashboard.notify, folder.root.name, links)
         node = DashboardNode(config, folder, RunView(config, f"runs/{folder.root.name}"), notifier)
-        server = make_server(create_app(node, config.dashboard.host, token, Episodes(folder.episodes), links))
+        episodes = Episodes(folder.episodes)
+        curves, timeline = Curves(folder, episodes.infos), Timeline(folder, episodes.infos)
+        server = make_server(create_app(node, config.dashboard.host, token, episodes, links, curves, timeline))
         web = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
         with spinning(node):
             web.start()

@@ -71,6 +71,10 @@ class Bridge(teleop.TeleopBridge, LiveBridge, Protocol):
 
     def limit_speed(self, share: float) -> Answer: ...
 
+    def correct(self, text: str) -> Answer:
+        """Carry out a person's words; the answer says what was understood."""
+        ...
+
 
 class Command(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -87,6 +91,10 @@ class SoftwareStop(Command):
 class ResolveHelp(Command):
     answer: str = Field(min_length=1, max_length=200)
     operator: str = Field("operator", min_length=1, max_length=80)
+
+
+class Correct(Command):
+    text: str = Field(min_length=1, max_length=200)
 
 
 class LimitSpeed(Command):
@@ -198,6 +206,10 @@ def create_app(
     @app.post("/api/speed")
     def limit_speed(command: LimitSpeed) -> JSONResponse:
         return _respond(bridge.limit_speed(command.share))
+
+    @app.post("/api/correct")
+    def correct(command: Correct) -> JSONResponse:
+        return _respond(bridge.correct(command.text))
 
     @app.post("/api/label")
     def label(command: Label) -> JSONResponse:

@@ -77,6 +77,9 @@ class Replay:
     def limit_speed(self, share: float) -> Answer:
         return self._refuse()
 
+    def correct(self, text: str) -> Answer:
+        return self._refuse()
+
     def label(self, segment: int, success: bool) -> Answer:
         return self._refuse()
 

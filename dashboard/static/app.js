@@ -6,6 +6,7 @@ import { toggleEpisodes } from "./episodes.js";
 import { renderTimeline } from "./timeline.js";
 import { giveBack, onKeys, renderTeleop, takeOver, taken } from "./teleop.js";
 import { drawPicture, goesOn, render, renderLink } from "./view.js";
+import { renderWords, speak } from "./words.js";
 
 const decoder = new TextDecoder();
 let retryMs = 500;
@@ -28,6 +29,7 @@ function connect() {
       renderLink("live");
       render(snapshot);
       renderTeleop(snapshot.status);
+      renderWords(snapshot.status);
       renderTimeline(snapshot);
       return;
     }
@@ -110,6 +112,7 @@ element("shortcuts-close").addEventListener("click", help);
 onKeys({
   Space: stop,
   KeyT: () => (taken() ? giveBack() : takeOver()),
+  Slash: speak,
   KeyP: () => !element("pause").disabled && pause(),
   KeyB: toggleEpisodes,
   Help: help,

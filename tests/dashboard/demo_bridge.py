@@ -131,6 +131,9 @@ class DemoBridge:
     def limit_speed(self, share: float) -> Answer:
         return self._took("limit_speed", share)
 
+    def correct(self, text: str) -> Answer:
+        return self._took("correct", text)
+
     def label(self, segment: int, success: bool) -> Answer:
         return self._took("label", segment, success)
 

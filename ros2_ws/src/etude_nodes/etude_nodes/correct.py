@@ -80,7 +80,7 @@ def why_not(status: PracticeStatus | None) -> str:
     if status.mode.value in ("stopped", "evaluating"):
         return f"the robot is {status.mode.value}: words move nothing then"
     if status.authority == "human":
-        return f"{status.operator} has control: words count when it is given back"
+        return f"{status.operator_name} has control: words count when it is given back"
     return ""
 
 

@@ -21,7 +21,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 
 from actor.teleop import browser
-from actor.teleop.command import DelayMeter
+from actor.teleop.command import DelayMeter, TeleopError
 from actor.teleop.mapping import Mapper, load_mapping
 from dashboard.app import Answer, create_app
 from dashboard.curves import Curves
@@ -37,6 +37,7 @@ from etude.cli import clear_message
 from etude.config import RunConfig
 from etude.run_folder import RunFolder
 from etude_nodes import convert, qos
+from etude_nodes.correct import Speaker, publisher_of
 from etude_nodes.diagnostics import Condition, tell_every_second
 from etude_nodes.parameters import fact
 from etude_nodes.process import (
@@ -81,6 +82,7 @@ class DashboardNode(Node):
         self._stop_topic = self.create_publisher(Bool, topic("software_stop"), qos.SOFTWARE_STOP)
         self._teleop = self.create_publisher(msg.TeleopCommand, topic(qos.TELEOP_TOPIC), qos.TELEOP)
         self._mapping = load_mapping("browser")
+        self._speaker, self._status = Speaker(publisher_of(self, namespace)), None
         self._operators: dict[str, tuple[Mapper, DelayMeter]] = {}
         self._set_mode = self.create_client(srv.SetMode, topic("set_mode"))
         self._resolve_help = self.create_client(srv.ResolveHelp, topic("resolve_help"))
@@ -108,7 +110,8 @@ class DashboardNode(Node):
     def _on_status(self, message: msg.PracticeStatus) -> None:
         self._status_s = time.monotonic()
         try:
-            self.view.on_status(convert.status_from_message(message))
+            self._status = convert.status_from_message(message)
+            self.view.on_status(self._status)
         except (convert.MessageError, ValueError) as error:
             self.get_logger().error(f"a malformed practice status was dropped: {error}", throttle_duration_sec=5.0)
 
@@ -205,6 +208,14 @@ class DashboardNode(Node):
     def limit_speed(self, share: float) -> Answer:
         request = srv.LimitSpeed.Request(share=share, operator_name=OPERATOR)
         return self._call(self._limit_speed, request, f"Speed limited to {share:.0%}" if share < 1.0 else "Full speed")
+
+    def correct(self, text: str) -> Answer:
+        try:
+            understood = self._speaker.say(text, OPERATOR, self._status)
+        except TeleopError as error:
+            return Answer(False, str(error))
+        self.view.on_command(f"Said: {text}")
+        return Answer(True, understood)
 
     def _call(self, client: Any, request: Any, note: str) -> Answer:
         """Call a service and wait for its answer. What was granted goes into the page's journal."""

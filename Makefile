@@ -58,8 +58,8 @@ resume: build ## Continue the newest run (or RUN=<folder>) where it stopped.
 	@exec $(ETUDE) practice resume $(RUN) $(ARGS)
 
 .PHONY: test
-test: build $(DEV_STAMP) ## Run the tests (slow proofs excluded; ARGS goes to pytest).
-	@exec .venv/bin/python -m pytest $(ARGS)
+test: build $(DEV_STAMP) ## Run the tests (slow proofs excluded); with ARGS, pytest with these arguments.
+	@exec $(if $(ARGS),.venv/bin/python -m pytest $(ARGS),tools/run_tests.sh)
 
 .PHONY: lint
 lint: build $(DEV_STAMP) ## Check style, formatting and types.

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from etude_msgs import msg
@@ -141,11 +142,25 @@ def serve(config: FrankaConfig, namespace: str, stop: threading.Event) -> None:
         rclpy.shutdown(context=context)
 
 
+def serve_all(arms: dict[str, FrankaConfig], stop: threading.Event) -> None:
+    """`serve` every arm by its namespace, each in a thread of its own; when one ends, whatever the reason, so do all."""
+
+    def one(namespace: str, config: FrankaConfig) -> None:
+        try:
+            serve(config, namespace, stop)
+        finally:
+            stop.set()
+
+    with ThreadPoolExecutor(len(arms)) as threads:
+        for future in [threads.submit(one, namespace, config) for namespace, config in arms.items()]:
+            future.result()
+
+
 def guard(robot: RobotConfig, namespace: str, stop: threading.Event) -> None:
     """The safety node of `robot`, until `stop`. Raises ConfigError for one that has none."""
     prefer()
-    if robot.franka is not None:
-        serve(robot.franka, namespace, stop)
+    if robot.frankas:
+        serve_all({f"{namespace}/{side}".rstrip("/"): arm for side, arm in robot.frankas.items()}, stop)
     elif robot.go1 is not None:
         from etude_nodes import go1_safety
 

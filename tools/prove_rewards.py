@@ -137,6 +137,7 @@ def backends(encoder: str | None) -> dict[str, ClassifierConfig]:
     }
     if encoder:
         told[f"probe {encoder}"] = ClassifierConfig(backend="probe", encoder=encoder)
+    if encoder and encoder.startswith("open_clip:"):
         told[f"zero_shot {encoder}"] = ClassifierConfig(backend="zero_shot", encoder=encoder)
     return told
 
@@ -220,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tasks", nargs="+", default=["slide", "drawer", "relocate"])
     parser.add_argument("--backends", nargs="+", metavar="NAME", help="beginnings of their names (default: all that can run)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--encoder", help="also probe and zero-shot with this one, open_clip:<model>:<weights>")
+    parser.add_argument("--encoder", help="also a probe on this one, and zero-shot where it is open_clip:<model>:<weights>")
     parser.add_argument("--demonstrations", type=int, default=20, help="per direction (default: %(default)s)")
     parser.add_argument("--play-segments", type=int, default=20, help="labelled, per direction (default: %(default)s)")
     parser.add_argument("--test-segments", type=int, default=500, help="unseen episodes per task (default: %(default)s)")

@@ -75,6 +75,21 @@ class Bridge(teleop.TeleopBridge, Protocol):
     def limit_speed(self, share: float) -> Answer: ...
 
 
+class Frames(Protocol):
+    """The queue of single frames that a person should look at, because the reward classifier called them success or doubts.
+
+    Methods raise LookupError with a reason for people. They read files and run in worker threads.
+    """
+
+    def questions(self) -> dict[str, Any]:
+        """``questions``: each with ``key``, ``row``, ``cameras``, ``kind``, …; ``by_labels`` and ``by_truth``: rates or None."""
+        ...
+
+    def answer(self, key: str, row: int, success: bool | None) -> None:
+        """None: skipped."""
+        ...
+
+
 class Command(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -101,12 +116,23 @@ class Label(Command):
     success: bool
 
 
+class FrameLabel(Command):
+    key: str = Field(max_length=120)
+    row: int = Field(ge=0)
+    success: bool | None
+
+
 def create_app(
-    bridge: Bridge, host: str = "127.0.0.1", token: str = "", episodes: Episodes | None = None, links: Links | None = None
+    bridge: Bridge,
+    host: str = "127.0.0.1",
+    token: str = "",
+    episodes: Episodes | None = None,
+    links: Links | None = None,
+    frames: Frames | None = None,
 ) -> FastAPI:
     """The application for `bridge`. `host` is the address it will be served on: requests for others are refused. With a `token`
     only those who know it are served. `episodes` are the attempts that can be looked at again; None: there are none.
-    By `links` a request for help can be answered from elsewhere."""
+    By `links` a request for help can be answered from elsewhere. `frames` are those to label; None: there are none."""
     # the generated API pages would load scripts from elsewhere
     app = FastAPI(title="Etude", docs_url=None, redoc_url=None, openapi_url=None)
     if token:
@@ -162,6 +188,25 @@ def create_app(
         # what is stored never changes
         headers = {"cache-control": "private, max-age=86400, immutable"}
         return Response(stored().picture(key, camera, index), media_type="image/jpeg", headers=headers)
+
+    @app.get("/api/frames")
+    def frames_to_label() -> JSONResponse:
+        if frames is None:
+            return _respond(Answer(False, "frames can be labelled while a run with a reward classifier practises"))
+        try:
+            return JSONResponse({"ok": True, **frames.questions()})
+        except LookupError as error:
+            return _respond(Answer(False, str(error)))
+
+    @app.post("/api/frame_label")
+    def label_frame(command: FrameLabel) -> JSONResponse:
+        if frames is None:
+            return _respond(Answer(False, "this page has no frames to label"))
+        try:
+            frames.answer(command.key, command.row, command.success)
+        except LookupError as error:
+            return _respond(Answer(False, str(error)))
+        return _respond(Answer(True))
 
     if links is not None:
         answer_page.add(app, bridge.snapshot, bridge.resolve_help, links)

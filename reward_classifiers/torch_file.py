@@ -71,6 +71,7 @@ def _value(data: io.BytesIO) -> Any:
         del stack[at:]
         return taken
 
+    told: Any
     for word, told, _ in pickletools.genops(data):
         name: str = word.name
         if name in _VALUES:

@@ -2,6 +2,7 @@
 // so that the stop never waits behind video.
 
 import { toggleEpisodes } from "./episodes.js";
+import { toggleFrames } from "./frames.js";
 import { giveBack, onKeys, renderTeleop, takeOver, taken } from "./teleop.js";
 import { drawPicture, goesOn, render, renderLink } from "./view.js";
 
@@ -109,6 +110,7 @@ onKeys({
   KeyT: () => (taken() ? giveBack() : takeOver()),
   KeyP: () => !element("pause").disabled && pause(),
   KeyB: toggleEpisodes,
+  KeyL: () => !element("open-frames").hidden && toggleFrames(),
   Help: help,
 });
 

@@ -100,6 +100,9 @@ COMMANDS: dict[str, Command] = {
     "classifier mine": Command(
         "reward_classifiers.label_commands:mine_command", "Collect frames that a classifier wrongly calls success.", True
     ),
+    "classifier retrain": Command(
+        "reward_classifiers.retraining:retrain_command", "Train a run's classifier again when enough frames were labelled.", True
+    ),
     "classifier relabel": Command(
         "reward_classifiers.label_commands:relabel_command", "Write stored rewards anew, by another classifier version.", True
     ),

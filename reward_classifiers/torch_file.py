@@ -17,7 +17,7 @@ import numpy as np
 from reward_classifiers.files import ClassifierError
 
 MAGIC = 0x1950A86A20F9469CFC6C
-_TYPES = {"torch FloatStorage": np.dtype("<f4"), "torch LongStorage": np.dtype("<i8")}
+_TYPES: dict[str, np.dtype[Any]] = {"torch FloatStorage": np.dtype("<f4"), "torch LongStorage": np.dtype("<i8")}
 _TENSOR, _DICT = "torch._utils _rebuild_tensor_v2", "collections OrderedDict"
 _VALUES = ("LONG1", "BININT", "BININT1", "BININT2", "BINUNICODE", "GLOBAL")
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -48,8 +48,10 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
         data = io.BytesIO(path.read_bytes())
         if _value(data) != MAGIC:
             raise ValueError("it does not begin as torch's old format does")
-        _version, _sizes, tensors, keys = (_value(data) for _ in range(4))
-        types = {tensor.storage[2]: _TYPES[tensor.storage[1]] for tensor in tensors.values()}
+        _version, _sizes = _value(data), _value(data)
+        tensors: dict[str, _Tensor] = _value(data)
+        keys: list[str] = _value(data)
+        types: dict[str, np.dtype[Any]] = {tensor.storage[2]: _TYPES[tensor.storage[1]] for tensor in tensors.values()}
         storages = {}
         for key in keys:
             count = int.from_bytes(data.read(8), "little")

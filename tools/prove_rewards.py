@@ -37,7 +37,7 @@ from etude.run_folder import data_root
 from etude.specs import PHASES
 from reward_classifiers.calibration import Rate
 from reward_classifiers.judge import load_judge
-from reward_classifiers.measure import Measurement, measure
+from reward_classifiers.measure import Measurement, Scores, measure
 from reward_classifiers.reweighting import adapt_classifier
 from reward_classifiers.train import train_classifier
 from simulation.variety import LIGHTS, Look, vary
@@ -125,7 +125,15 @@ def rates(result: Measurement) -> dict[str, Any]:
             several = [getattr(confusion, name) for confusion in parts.values()]
             rate = Rate(sum(r.successes for r in several), sum(r.trials for r in several))
             told.setdefault(kind, {})[name] = rate.to_json()
+    told["recall_at_1_percent"] = {phase: recall_at(scores, 0.01) for phase, scores in result.scores.items()}
     return told
+
+
+def recall_at(scores: Scores, share: float) -> float | None:
+    """Of the frames that show success, at the threshold that this share of these very failures passes: what the scores could do,
+    whichever threshold training chose. None without both kinds."""
+    right, wrong = scores.probability[scores.truth == 1], scores.probability[scores.truth == 0]
+    return round(float((right > np.quantile(wrong, 1.0 - share)).mean()), 3) if len(right) and len(wrong) else None
 
 
 def backends(encoder: str | None) -> dict[str, ClassifierConfig]:

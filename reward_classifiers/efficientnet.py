@@ -33,7 +33,7 @@ Params = dict[str, jax.Array]
 class EfficientNet:
     """`reward_classifiers.encoders.Encoder`: what a middle layer (112 numbers) sees in each cell of an 8×8 grid.
 
-    Not the last layer's averages, which say what is in a picture but not where: with them recall was much lower
+    Not the last layer's averages, which say what is in a picture but not where: with them forward recall was much lower
     (docs/benchmarks.md).
     """
 

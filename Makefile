@@ -80,6 +80,10 @@ bench: build ## Measure speeds and latencies; prints one JSON object per line.
 bench-learner: build ## Measure gradient updates of every kind of recipe on this machine's device (ARGS='--only state-10-utd1').
 	@exec $(ETUDE) bench learner $(ARGS)
 
+.PHONY: bench-rewards
+bench-rewards: build ## Measure what a probability of success costs, per kind of classifier (ARGS='--only cnn').
+	@exec $(ETUDE) bench rewards $(ARGS)
+
 .PHONY: proof-demo
 proof-demo: build ## Slow proof (over an hour): the demo reaches its bar from pixels and state in three seeds.
 	@exec .venv/bin/python tools/prove.py demo $(ARGS)

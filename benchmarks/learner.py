@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -22,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.device import jax_device
 from benchmarks.learning import ACTION, STATE
 from benchmarks.result import Result
 from etude.config import RecipeConfig
@@ -116,7 +115,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="time spent on each measurement (default: %(default)s)")
     arguments = parser.parse_args(list(argv))
     chosen = list(dict.fromkeys(arguments.only or CASES))
-    _say(f"device: {device_name()}")
+    _say(f"device: {jax_device()}")
     failed = 0
     for number, name in enumerate(chosen, start=1):
         case, label = CASES[name], f"[{number}/{len(chosen)}] {name}"
@@ -313,19 +312,6 @@ def random_batches(agent: Agent, updates: int) -> Batch:
     return batch | {name: (batch[name] > 0.0).astype(jnp.float32) for name in ("terminal", "demonstration")}
 
 
-def device_name() -> str:
-    """``gpu: NVIDIA H200`` or ``cpu: AMD EPYC``."""
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        return f"{device.platform}: {device.device_kind}"
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"cpu: {model}"
-
-
 def _recipe(name: str, case: Case) -> RecipeConfig:
     return RecipeConfig.model_validate(
         {"name": name, "reward": {"kind": "environment"}, "reset": {"kind": "human"}, **case.recipe}
@@ -335,7 +321,7 @@ def _recipe(name: str, case: Case) -> RecipeConfig:
 def _settings(name: str, case: Case, recipe: RecipeConfig) -> dict[str, Any]:
     settings = {
         "case": name,
-        "device": device_name(),
+        "device": jax_device(),
         "observation": "2x128x128x3 uint8" if case.spec.cameras else "state",
         "batch_size": recipe.data.batch_size,
         "directions": len(recipe.directions),

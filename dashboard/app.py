@@ -76,6 +76,21 @@ class Bridge(teleop.TeleopBridge, LiveBridge, Protocol):
         ...
 
 
+class Frames(Protocol):
+    """The queue of single frames that a person should look at, because the reward classifier called them success or doubts.
+
+    Methods raise LookupError with a reason for people. They read files and run in worker threads.
+    """
+
+    def questions(self) -> dict[str, Any]:
+        """``questions``: each with ``key``, ``row``, ``cameras``, ``kind``, …; ``by_labels`` and ``by_truth``: rates or None."""
+        ...
+
+    def answer(self, key: str, row: int, success: bool | None) -> None:
+        """None: skipped."""
+        ...
+
+
 class Command(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -106,6 +121,12 @@ class Label(Command):
     success: bool
 
 
+class FrameLabel(Command):
+    key: str = Field(max_length=120)
+    row: int = Field(ge=0)
+    success: bool | None
+
+
 def create_app(
     bridge: Bridge,
     host: str = "127.0.0.1",
@@ -114,10 +135,12 @@ def create_app(
     links: Links | None = None,
     curves: Curves | None = None,
     timeline: Timeline | None = None,
+    frames: Frames | None = None,
 ) -> FastAPI:
     """The application for `bridge`. `host` is the address it will be served on: requests for others are refused. With a `token`
     only those who know it are served. `episodes` are the attempts that can be looked at again, `curves` and `timeline` what is
-    drawn of the run's files; None: there are none. By `links` a request for help can be answered from elsewhere."""
+    drawn of the run's files, `frames` those to label; None: there are none. By `links` a request for help can be answered from
+    elsewhere."""
     # the generated API pages would load scripts from elsewhere
     app = FastAPI(title="Etude", docs_url=None, redoc_url=None, openapi_url=None, max_body_size=MAX_BODY_BYTES)
     if token:
@@ -183,6 +206,25 @@ def create_app(
     @app.get("/api/timeline")
     def strip() -> JSONResponse:
         return JSONResponse(timeline.data() if timeline else {"segments": [], "help": []})
+
+    @app.get("/api/frames")
+    def frames_to_label() -> JSONResponse:
+        if frames is None:
+            return _respond(Answer(False, "frames can be labelled while a run with a reward classifier practises"))
+        try:
+            return JSONResponse({"ok": True, **frames.questions()})
+        except LookupError as error:
+            return _respond(Answer(False, str(error)))
+
+    @app.post("/api/frame_label")
+    def label_frame(command: FrameLabel) -> JSONResponse:
+        if frames is None:
+            return _respond(Answer(False, "this page has no frames to label"))
+        try:
+            frames.answer(command.key, command.row, command.success)
+        except LookupError as error:
+            return _respond(Answer(False, str(error)))
+        return _respond(Answer(True))
 
     if links is not None:
         answer_page.add(app, bridge.snapshot, bridge.resolve_help, links)

@@ -102,6 +102,9 @@ COMMANDS: dict[str, Command] = {
     "classifier mine": Command(
         "reward_classifiers.label_commands:mine_command", "Collect frames that a classifier wrongly calls success.", True
     ),
+    "classifier retrain": Command(
+        "reward_classifiers.retraining:retrain_command", "Train a run's classifier again when enough frames were labelled.", True
+    ),
     "classifier relabel": Command(
         "reward_classifiers.label_commands:relabel_command", "Write stored rewards anew, by another classifier version.", True
     ),
@@ -117,6 +120,7 @@ COMMANDS: dict[str, Command] = {
     "bench": Command("benchmarks.run:main", "Measure speeds and latencies, one JSON object per line.", True, True),
     "benchmark earl": Command("benchmarks.earl:main", "Practise EARL's tabletop without resets and report as published.", True),
     "bench learner": Command("benchmarks.learner:main", "Measure gradient updates of every kind of recipe.", True),
+    "bench rewards": Command("benchmarks.rewards:main", "Measure what a classifier's probability costs, per kind.", True),
 }
 
 

@@ -3,6 +3,7 @@
 
 import "./curves.js";
 import { toggleEpisodes } from "./episodes.js";
+import { toggleFrames } from "./frames.js";
 import { renderTimeline } from "./timeline.js";
 import { giveBack, onKeys, renderTeleop, takeOver, taken } from "./teleop.js";
 import { drawPicture, goesOn, render, renderLink } from "./view.js";
@@ -115,6 +116,7 @@ onKeys({
   Slash: speak,
   KeyP: () => !element("pause").disabled && pause(),
   KeyB: toggleEpisodes,
+  KeyL: () => !element("open-frames").hidden && toggleFrames(),
   Help: help,
 });
 

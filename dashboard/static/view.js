@@ -206,6 +206,7 @@ function renderJudge({ run, status: s }) {
   element("judge-body").hidden = !learned;
   element("judge-empty").hidden = learned;
   text("judge-empty", "This run is rewarded by the environment's own ground truth; no classifier is involved.");
+  element("open-frames").hidden = !learned || Boolean(run.replay);
   if (!learned) return;
   text("judge-note", !s?.judge.outcomes ? (run.simulated ? "compared with the simulator's truth" : "") : `against the truth of ${whole.format(s.judge.outcomes)} attempts`);
   for (const name of ["precision", "recall"]) {

@@ -23,7 +23,7 @@ from std_srvs.srv import SetBool
 from actor.teleop import browser
 from actor.teleop.command import DelayMeter, TeleopError
 from actor.teleop.mapping import Mapper, load_mapping
-from dashboard.app import Answer, create_app
+from dashboard.app import Answer, Frames, create_app
 from dashboard.curves import Curves
 from dashboard.episodes import Episodes
 from dashboard.notify import Links, Notifier
@@ -237,6 +237,14 @@ def _stamp(time_ns: int) -> Time:
     return Time(sec=time_ns // 10**9, nanosec=time_ns % 10**9)
 
 
+def _frames(folder: RunFolder, config: RunConfig) -> Frames | None:
+    if config.recipe.reward.kind != "classifier":
+        return None
+    from reward_classifiers.page_queue import PageQueue  # JAX comes with it, which other runs do not wait for
+
+    return PageQueue(folder.classifier, folder.episodes, folder.root / "labels")
+
+
 def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
     """Serve the page until `stop`. Raises DashboardError when the port cannot be opened."""
     listener = open_port(config.dashboard.host, config.dashboard.port)
@@ -250,7 +258,8 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
         node = DashboardNode(config, folder, RunView(config, f"runs/{folder.root.name}"), notifier)
         episodes = Episodes(folder.episodes)
         curves, timeline = Curves(folder, episodes.infos), Timeline(folder, episodes.infos)
-        server = make_server(create_app(node, config.dashboard.host, token, episodes, links, curves, timeline))
+        frames = _frames(folder, config)
+        server = make_server(create_app(node, config.dashboard.host, token, episodes, links, curves, timeline, frames))
         web = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
         with spinning(node):
             web.start()

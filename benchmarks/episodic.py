@@ -45,11 +45,13 @@ def taken_over(steps: Sequence[Step]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a run is: environment steps of practice, and when and how it is evaluated."""
+    """How long a run is: environment steps of practice, and when and how it is evaluated; `explore` is with the noise of
+    practice."""
 
     online_steps: int
     evaluate_every_steps: int
     evaluation_episodes: int = 20
+    explore: bool = True
 
 
 @dataclass
@@ -179,11 +181,11 @@ def _run(
 def _evaluate(
     config: RunConfig, budget: Budget, robot: Robot, actor: Actor, agent: Agent, state: AgentState, clock: Clock
 ) -> float:
-    """Success rate by ground truth of the policy as it practises, from the same starts at every call, in a scene of its own."""
+    """Success rate by ground truth of the policy, as it practises if so asked, from the same starts at every call, in a scene of its own."""
     actor.parameters = agent.policy_parameters(state)
     result = evaluate(
         robot,
-        _AsInPractice(actor),
+        _AsInPractice(actor) if budget.explore else actor,
         PHASE,
         budget.evaluation_episodes,
         1000 + config.seed,

@@ -17,6 +17,7 @@ from actor.robots.mujoco import MujocoRobot
 from etude.config import RunConfig
 from etude.robot import Reading, Robot
 from etude.specs import Observation
+from simulation.panda import MAX_FINGER_M
 from simulation.scenes.carry import CarryScene
 
 
@@ -49,6 +50,8 @@ LONGEST_STAY = 4
 """A person who makes no progress either lets go after this many times `stay_steps`."""
 TILTED_COS = 0.9
 """Cosine of the tilt of an object that a person does not let topple further."""
+HELD_WITHIN_M, CLOSED_WITHIN_M, GRASP_WITHIN_M = 0.03, 0.004, 0.015
+"""How near the tool is to where the object is gripped, and the fingers to its width, when it is held or can be."""
 NOISE_MEMORY = 0.6
 
 
@@ -88,21 +91,24 @@ class ScriptedHuman:
         return reading.object_lost and (self.acting or not self._temper.corrects)
 
     def way_to_go_m(self, phase: str) -> float:
-        """Metres that tool and object still have to move, about: to the object, up with it, across, down."""
+        """Metres that tool, fingers and object still have to move, about: to the object, close, up, across, down, open."""
         tabletop, scene = self._robot.tabletop, self._scene
         tool, position = tabletop.tool(), scene.object_m(tabletop.data)
         if scene.placed(tabletop.data)[phase]:
             return max(0.0, scene.width_m + 0.012 - tool.opening_m)
         missing = np.abs(scene.goal_m(tabletop.data, phase) - position)
-        offset = np.abs(tool.tcp_m - position - (0.0, 0.0, scene.grip_m))
-        fingers = max(0.0, tool.opening_m - scene.width_m)
-        held = offset.max() < 0.03 and fingers < 0.004
         across = float(np.linalg.norm(missing[:2]))
+        offset = np.abs(tool.tcp_m - position - (0.0, 0.0, scene.grip_m))
+        open_m = tool.opening_m - scene.width_m  # more than the object is wide
+        held = offset.max() < HELD_WITHIN_M and open_m < CLOSED_WITHIN_M
         if held and across < scene.lower_within_m:
             return scene.width_m + float(missing[2])
         lift = max(0.0, scene.carry_m - (position[2] - scene.rest_height_m)) if across >= scene.lower_within_m else 0.0
         carried = scene.width_m + lift + across + scene.carry_m
-        return carried if held else carried + 2 * scene.width_m + float(np.linalg.norm(offset[:2])) + float(offset[2])
+        if held:
+            return carried
+        close_m = max(0.0, open_m) if offset.max() < GRASP_WITHIN_M else 2 * MAX_FINGER_M - scene.width_m
+        return carried + close_m + float(np.linalg.norm(offset[:2]) + offset[2])
 
     def _watch(self, way: float) -> None:
         self._best, self._since = way, 0

@@ -1,7 +1,7 @@
-"""What the runs of tools/prove_hil.py mean: steps to the target, rates of intervention, requirements, a Markdown table, the plot.
+"""What the runs of tools/prove_hil.py mean: steps to the target, rates of intervention, requirements, a Markdown table, a plot.
 
-A row is what one run left in docs/results/proof-hil.json: ``method, seed, start, final, curve, practice, corrections, …``; `final`
-is the mean of the last three evaluations.
+A row is what one run left in docs/results/proof-hil.json: ``method, seed, start, final, curve, practice, corrections, …``;
+`final` is the mean of the last three evaluations.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The slow proof behind `make proof-hil`: what a person's corrections are worth, on `peg` from state, in one process per run.
 
 Every (method, seed) is a run of its own on one core, without ROS. `hil_serl` is watched by a scripted person who takes over when
-the policy strays; `hil_serl_alone` is the same without corrections; `rlif` learns from when a person takes over who is not good at
-the task. Results go to docs/results/proof-hil.json when a run ends, with the settings that make it again; `--resume` does not repeat
-what is there. Exit status 1 when a requirement is missed or a run fails.
+the policy strays; `hil_serl_alone` is the same without corrections; `rlif` learns from when a person takes over who is not good
+at the task. Results go to docs/results/proof-hil.json when a run ends, with the settings that make it again; `--resume` does not
+repeat what is there. Exit status 1 when a requirement is missed or a run fails.
 
     python tools/prove_hil.py --jobs 2
     python tools/prove_hil.py --only rlif --seeds 0
@@ -38,27 +38,22 @@ CORRECTOR_SEED, CORRECTOR_EPISODES = 1, 50
 COMMON = (
     "recipe.reset.kind=human",
     "recipe.critic.hidden=[128,128]",
-    "recipe.policy.hidden=[128,128]",
-    "recipe.policy.average_rate=0.01",
-    "recipe.policy.log_std_max=-2",
-    "recipe.improvement.initial_temperature=0.0001",
-    "recipe.improvement.learn_temperature=false",
     "recipe.critic.bound_targets=true",
-    "recipe.data.batch_size=256",
+    "recipe.policy.hidden=[128,128]",
+    "recipe.policy.average_rate=0.02",
+    "recipe.improvement.bc_weight=4",
+    "recipe.data.batch_size=128",
     "recipe.data.min_online_steps=0",
+    "recipe.data.utd=2",
 )
-"""Little noise, as in tools/prove_learner.py."""
 HIL_SERL = (
     "recipe.reward.kind=environment",
     "recipe.reward.consecutive_frames=1",
-    "recipe.data.utd=2",
+    "recipe.data.pretrain_bc_steps=500",
 )
-RLIF = (
-    "recipe.data.utd=2",
-    "recipe.critic.ensemble=5",
-)
-GOOD = Temper()
-BAD = Temper(noise=0.2, slip=0.15)
+RLIF = ("recipe.critic.ensemble=5",)
+GOOD = Temper(patience_steps=5, stay_steps=10)
+BAD = Temper(patience_steps=5, stay_steps=10, noise=0.2, slip=0.15)
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ def perform(run: Run) -> Row:
     from benchmarks.human import ScriptedHuman, alone
 
     config, method = configuration(run), METHODS[run.method]
-    budget = Budget(method.online_steps, method.evaluate_every_steps, method.evaluation_episodes)
+    budget = Budget(method.online_steps, method.evaluate_every_steps, method.evaluation_episodes, explore=False)
     with tempfile.TemporaryDirectory(prefix="etude-proof-") as folder:
         store = Path(folder) / "demonstrations"
         demonstrate(config, store)

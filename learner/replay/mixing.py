@@ -122,14 +122,16 @@ class BatchSampler:
         demonstrations_only: bool,
         drawn: list[Drawn],
     ) -> None:
-        share = self._demonstrations(phase, rows, demonstrations_only)
         start = 0
-        for ring, count, is_demonstration in ((self.demonstrations, share, 1.0), (self.online, rows - share, 0.0)):
+        for ring, count, is_demonstration in self._parts(phase, rows, demonstrations_only):
             if count == 0:
                 continue
             part = slice(start, start + count)
             start += count
-            chosen = ring.sample_rows(phase, count, self.rng, self.config.success_share)
+            if ring is self.online and is_demonstration:
+                chosen = ring.sample_corrections(phase, count, self.rng)
+            else:
+                chosen = ring.sample_rows(phase, count, self.rng, self.config.success_share)
             drawn.append(Drawn(ring, where, part, chosen))
             transitions = ring.transitions_of(chosen, self.discount)
             last = transitions.last
@@ -146,6 +148,15 @@ class BatchSampler:
             batch["demonstration"][where][part] = is_demonstration
             if self._stuck:
                 batch["stuck"][where][part] = ring.stuck[ring.next_row[last]]
+
+    def _parts(self, phase: str, rows: int, only: bool) -> tuple[tuple[Ring, int, float], ...]:
+        """What `rows` rows are drawn from: (ring, count, 1 if they count as demonstrations). Corrections are online rows of the
+        second part, in proportion to their number among demonstrations; they are online rows like any other in the third too."""
+        share = self._demonstrations(phase, rows, only)
+        corrections = self.online.corrections[phase].count if self.config.corrections_are_demonstrations and not only else 0
+        shown = self.demonstrations.transitions(phase)
+        corrected = round(share * corrections / (shown + corrections)) if corrections else 0
+        return (self.demonstrations, share - corrected, 1.0), (self.online, corrected, 1.0), (self.online, rows - share, 0.0)
 
     def _demonstrations(self, phase: str, rows: int, only: bool) -> int:
         """How many of `rows` are demonstrations."""

@@ -181,7 +181,7 @@ def _run(
 def _evaluate(
     config: RunConfig, budget: Budget, robot: Robot, actor: Actor, agent: Agent, state: AgentState, clock: Clock
 ) -> float:
-    """Success rate by ground truth of the policy, as it practises if so asked, from the same starts at every call, in a scene of its own."""
+    """Success rate by ground truth of the policy from the same starts at every call, in a scene of its own."""
     actor.parameters = agent.policy_parameters(state)
     result = evaluate(
         robot,

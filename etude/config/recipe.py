@@ -397,8 +397,8 @@ class RecipeConfig(Model):
             )
         if data.corrections_are_demonstrations and (data.intervention_weights or data.distillation_share == "proportional"):
             raise ValueError(
-                "data.corrections_are_demonstrations changes how often corrections are drawn, which data.intervention_weights and "
-                "data.distillation_share 'proportional' reckon with otherwise: set one of them to false, or to batch"
+                "data.corrections_are_demonstrations changes how often corrections are drawn, and data.intervention_weights and "
+                "data.distillation_share 'proportional' do not reckon with that: set the first, or these, to false and batch"
             )
         if data.distillation_share == "proportional":
             if self.improvement.kind != "pa_rl":

@@ -6,7 +6,7 @@ those of practice; only the pace is fixed (an episode, then its updates), so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +17,11 @@ import numpy as np
 from actor.demonstrations import max_steps
 from actor.evaluation import evaluate
 from actor.robots import make_robot
-from benchmarks.in_process import Actor, Clock, Collector, losses
+from benchmarks.in_process import Actor, Clock, Collector, Operator, losses
 from etude.config import RunConfig
 from etude.robot import Robot
 from etude.specs import Observation
+from etude.step import Source, Step
 from learner import pretraining
 from learner.distillation import Distiller
 from learner.offline import pretrain
@@ -36,13 +37,21 @@ PHASE = "forward"
 FINAL_EVALUATIONS = 3
 
 
+def taken_over(steps: Sequence[Step]) -> tuple[int, int]:
+    """Of one segment: how many steps a person acted, and how many times a person took over from the policy."""
+    human = [step.source is Source.HUMAN for step in steps if not step.is_last]
+    return sum(human), sum(now and not before for before, now in zip([False, *human], human, strict=False))
+
+
 @dataclass(frozen=True)
 class Budget:
-    """How long a run is: environment steps of practice, and when and how it is evaluated."""
+    """How long a run is: environment steps of practice, and when and how it is evaluated; `explore` is with the noise of
+    practice."""
 
     online_steps: int
     evaluate_every_steps: int
     evaluation_episodes: int = 20
+    explore: bool = True
 
 
 @dataclass
@@ -53,12 +62,15 @@ class Outcome:
         offline: score after the offline stages, at the switch.
         curve: (environment steps of practice, score), beginning with (0, offline).
         practice: (environment steps, success 1 or 0) of every episode that was collected.
+        corrections: (environment steps, steps that a person acted, times that a person took over) of the same episodes; empty
+            without an operator.
         updates, seconds: gradient updates and wall-clock time by stage; `seconds` has ``act`` and ``evaluate`` too.
     """
 
     offline: float = 0.0
     curve: list[tuple[int, float]] = field(default_factory=list)
     practice: list[tuple[int, int]] = field(default_factory=list)
+    corrections: list[tuple[int, int, int]] = field(default_factory=list)
     updates: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -74,21 +86,34 @@ class Outcome:
         return {stage: round(count / max(self.seconds[stage], 1e-9), 1) for stage, count in self.updates.items()}
 
 
-def offline_to_online(config: RunConfig, demonstrations: Path, budget: Budget, say: Callable[[str], None]) -> Outcome:
+def offline_to_online(
+    config: RunConfig,
+    demonstrations: Path,
+    budget: Budget,
+    say: Callable[[str], None],
+    watched_by: Callable[[Robot], Operator] | None = None,
+) -> Outcome:
     """Train `config.recipe` on the store at `demonstrations`, evaluate, practise, evaluate on the way.
 
     Practice alternates one episode with ``episode steps × data.utd`` updates; with ``budget.online_steps`` 0 there is none.
+    `watched_by` makes the person who watches practice from the robot that practises; evaluation is watched by nobody.
     """
     robot, stage = make_robot(config, config.seed), make_robot(config, config.seed)
     try:
-        return _run(config, demonstrations, budget, robot, stage, say)
+        return _run(config, demonstrations, budget, robot, stage, say, watched_by(robot) if watched_by else None)
     finally:
         robot.close()
         stage.close()
 
 
 def _run(
-    config: RunConfig, demonstrations: Path, budget: Budget, robot: Robot, stage: Robot, say: Callable[[str], None]
+    config: RunConfig,
+    demonstrations: Path,
+    budget: Budget,
+    robot: Robot,
+    stage: Robot,
+    say: Callable[[str], None],
+    operator: Operator | None,
 ) -> Outcome:
     recipe = config.recipe
     prior = load_demonstrations([demonstrations, *config.prior_data], recipe, robot.observation_spec, robot.action_spec)
@@ -120,7 +145,7 @@ def _run(
     block = agent.update_block("online")
     labels = InterventionLabels(recipe, online)
     rng = np.random.default_rng([config.seed, 0xE91])
-    collector = Collector(config, robot, actor)
+    collector = Collector(config, robot, actor, operator=operator)
     steps, owed = 0, 0.0
     next_evaluation = budget.evaluate_every_steps
     while steps < budget.online_steps:
@@ -130,6 +155,8 @@ def _run(
         clock.lap("act")
         steps += attempt.steps
         outcome.practice.append((steps, int(attempt.success)))
+        if operator:
+            outcome.corrections.append((steps, *taken_over(collector.steps)))
         if steps >= recipe.data.min_online_steps:
             owed += attempt.steps * recipe.data.utd
         while owed >= length:
@@ -154,11 +181,11 @@ def _run(
 def _evaluate(
     config: RunConfig, budget: Budget, robot: Robot, actor: Actor, agent: Agent, state: AgentState, clock: Clock
 ) -> float:
-    """Success rate by ground truth of the policy as it practises, from the same starts at every call, in a scene of its own."""
+    """Success rate by ground truth of the policy from the same starts at every call, in a scene of its own."""
     actor.parameters = agent.policy_parameters(state)
     result = evaluate(
         robot,
-        _AsInPractice(actor),
+        _AsInPractice(actor) if budget.explore else actor,
         PHASE,
         budget.evaluation_episodes,
         1000 + config.seed,

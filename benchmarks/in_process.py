@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ from actor.scoring import Scorer
 from actor.segments import SegmentRecorder
 from benchmarks.helping import Helper
 from etude.config import RunConfig
-from etude.robot import Robot
+from etude.robot import Reading, Robot
 from etude.specs import PHASES, Observation
 from etude.step import Source, Step
 from learner.recipe import Agent, Stage
@@ -102,12 +102,27 @@ class Attempt:
     forward_reward: int
 
 
+class Operator(Protocol):
+    """Somebody who watches an attempt, may act in the policy's place, and puts the scene back."""
+
+    def begin(self, reading: Reading, phase: str) -> None:
+        """An attempt of `phase` begins at `reading`."""
+
+    def action(self, reading: Reading, phase: str) -> np.ndarray | None:
+        """What the operator does now, float32 ``(d,)`` in [-1, 1]; None leaves it to the policy."""
+
+    def ends(self, reading: Reading) -> bool:
+        """Whether the operator ends the attempt at `reading` because it cannot succeed any more."""
+
+
 class Collector:
     """Collects attempts into a ring: the steps of practice, with the recipe's rewards by ground truth."""
 
-    def __init__(self, config: RunConfig, robot: Robot, actor: Actor, helper: Helper | None = None) -> None:
-        """`helper` watches every attempt, and may have it end because somebody is needed."""
-        self._config, self._robot, self._actor, self._helper = config, robot, actor, helper
+    def __init__(
+        self, config: RunConfig, robot: Robot, actor: Actor, helper: Helper | None = None, operator: Operator | None = None
+    ) -> None:
+        """`helper` watches every attempt, and may have it end because somebody is needed; `operator` may take over within it."""
+        self._config, self._robot, self._actor, self._helper, self._operator = config, robot, actor, helper, operator
         self._taken = 0  # control steps of all attempts
         self.steps: list[Step] = []
         """Of the newest attempt."""
@@ -128,14 +143,22 @@ class Collector:
         if self._helper:
             self._helper.saw((self._recorder.segment, 0), reading)
         self._actor.begin()
+        if self._operator:
+            self._operator.begin(reading, phase)
         executed: np.ndarray | None = None
+        human_acted = False
         count = forward = 0
         time_limit = min(max_steps(self._config)[phase], longest or max_steps(self._config)[phase])
         while True:
+            corrected = self._operator.action(reading, phase) if self._operator else None
+            human = corrected is not None
+            if human or human_acted:
+                self._actor.begin()  # as in practice: what was planned before a person acted does not count any more
+            human_acted = human
             proposed = self._actor.act(reading.observation, phase, True)
             now_s = reading_clock(robot, reading)
             executed, _ = filter_action(
-                proposed,
+                proposed if corrected is None else corrected,
                 reading,
                 limits,
                 robot.action_spec,
@@ -147,7 +170,7 @@ class Collector:
             robot.act(executed)
             # what is stored fits its specification, even where a class of policies leaves the range a little
             proposed = np.clip(np.nan_to_num(proposed), -1.0, 1.0).astype(np.float32)
-            self._recorder.acted(executed, proposed, Source.POLICY, 1)
+            self._recorder.acted(executed, proposed, Source(human), 1)
             reading = robot.read()
             if reading_problems(reading, limits, reading_clock(robot, reading), robot.observation_spec):
                 self._recorder.cut()
@@ -159,7 +182,8 @@ class Collector:
             success = verdict.success and ends
             segment, place = self._recorder.segment, (self._recorder.segment, self._recorder.index + 1)
             called = self._helper is not None and self._helper.after_step(place, reading, self._taken, irreversible, phase)
-            last = success or count == time_limit or reading.episode_over or called
+            given_up = self._operator is not None and self._operator.ends(reading)
+            last = success or count == time_limit or reading.episode_over or called or given_up
             self._recorder.observe(
                 reading,
                 verdict,

@@ -230,6 +230,10 @@ class DataConfig(Model):
     demonstration_share: Annotated[float, Field(ge=0, le=1)] | Literal["proportional"] = Field(
         0.5, description="Of each batch; proportional: their share of all transitions, so ever fewer while practising."
     )
+    corrections_are_demonstrations: bool = Field(
+        False,
+        description="What a person did after taking over is drawn among the demonstrations too, and cloned like them (HIL-SERL).",
+    )
     distillation_share: Literal["batch", "proportional"] = Field(
         "batch", description="proportional: demonstrations count in distillation (pa_rl) as much as among all transitions."
     )
@@ -316,8 +320,10 @@ class RecipeConfig(Model):
     @property
     def return_bounds(self) -> tuple[float, float]:
         """Lowest and highest discounted return that rewards of `reward.step` per step and `reward.success` once can make, and
-        `critic.pessimistic_reward` for ever."""
+        `critic.pessimistic_reward` for ever; with `reward.kind` intervention, what take-overs at -1 each can."""
         reward, horizon = self.reward, 1.0 / (1.0 - self.critic.discount)
+        if reward.kind == "intervention":
+            return -horizon, 0.0
         for_ever = reward.step * horizon
         success = reward.success if reward.success_is_terminal else reward.success * horizon
         stuck = for_ever if self.critic.pessimistic_reward is None else self.critic.pessimistic_reward * horizon
@@ -388,6 +394,11 @@ class RecipeConfig(Model):
             raise ValueError(
                 "data.intervention_weights are worked out from how often demonstrations are drawn: set "
                 "data.demonstration_share to a number"
+            )
+        if data.corrections_are_demonstrations and (data.intervention_weights or data.distillation_share == "proportional"):
+            raise ValueError(
+                "data.corrections_are_demonstrations changes how often corrections are drawn, and data.intervention_weights and "
+                "data.distillation_share 'proportional' do not reckon with that: set the first, or these, to false and batch"
             )
         if data.distillation_share == "proportional":
             if self.improvement.kind != "pa_rl":

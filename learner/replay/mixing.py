@@ -3,6 +3,7 @@ shifted images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -122,14 +123,11 @@ class BatchSampler:
         demonstrations_only: bool,
         drawn: list[Drawn],
     ) -> None:
-        share = self._demonstrations(phase, rows, demonstrations_only)
         start = 0
-        for ring, count, is_demonstration in ((self.demonstrations, share, 1.0), (self.online, rows - share, 0.0)):
-            if count == 0:
-                continue
+        for ring, chosen, is_demonstration in self._chosen(phase, rows, demonstrations_only):
+            count = len(chosen)
             part = slice(start, start + count)
             start += count
-            chosen = ring.sample_rows(phase, count, self.rng, self.config.success_share)
             drawn.append(Drawn(ring, where, part, chosen))
             transitions = ring.transitions_of(chosen, self.discount)
             last = transitions.last
@@ -146,6 +144,22 @@ class BatchSampler:
             batch["demonstration"][where][part] = is_demonstration
             if self._stuck:
                 batch["stuck"][where][part] = ring.stuck[ring.next_row[last]]
+
+    def _chosen(self, phase: str, rows: int, only: bool) -> Iterator[tuple[Ring, np.ndarray, float]]:
+        """What `rows` rows of a batch are made of: (ring, its rows, 1 if they count as demonstrations).
+
+        Corrections that count as demonstrations are drawn in proportion to their number among these; they stay online rows too.
+        """
+        share = self._demonstrations(phase, rows, only)
+        corrections = self.online.corrections[phase].count if self.config.corrections_are_demonstrations and not only else 0
+        corrected = round(share * corrections / (self.demonstrations.transitions(phase) + corrections)) if corrections else 0
+        success_share = self.config.success_share
+        if shown := share - corrected:
+            yield self.demonstrations, self.demonstrations.sample_rows(phase, shown, self.rng, success_share), 1.0
+        if corrected:
+            yield self.online, self.online.sample_corrections(phase, corrected, self.rng), 1.0
+        if online := rows - share:
+            yield self.online, self.online.sample_rows(phase, online, self.rng, success_share), 0.0
 
     def _demonstrations(self, phase: str, rows: int, only: bool) -> int:
         """How many of `rows` are demonstrations."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from etude.specs import PHASES, ActionSpec, ObservationSpec
-from etude.step import Step
+from etude.step import Source, Step
 
 NONE = -1
 UNLABELLED = -1.0
@@ -87,6 +87,8 @@ class Ring:
         """1 where the step was the last of its segment, for whatever reason."""
         self.success = np.zeros(capacity, bool)
         """Whether the step led to success."""
+        self.human = np.zeros(capacity, bool)
+        """Whether a person acted."""
         self.monte_carlo_return = np.zeros(capacity, np.float32)
         self.weight = np.ones(capacity, np.float32)
         self.next_row = np.full(capacity, NONE, np.int64)
@@ -104,6 +106,7 @@ class Ring:
         """Number of the step that the row holds, unique in this ring: 0, 1, 2, …"""
         self.valid = {phase: _IndexSet(capacity) for phase in PHASES}
         self.successes = {phase: _IndexSet(capacity) for phase in PHASES}
+        self.corrections = {phase: _IndexSet(capacity) for phase in PHASES}
         self.cursor = 0
         self.steps = 0
         self._open: dict[str, tuple[int, int]] = {}
@@ -118,7 +121,7 @@ class Ring:
         self.action[row] = step.action
         self.reward[row] = step.reward
         self.terminal[row] = self.ended[row] = 0.0
-        self.success[row] = False
+        self.success[row], self.human[row] = False, step.source is Source.HUMAN
         self.monte_carlo_return[row] = -np.inf
         self.weight[row] = 1.0
         self.stuck[row] = UNLABELLED
@@ -148,6 +151,8 @@ class Ring:
             success = success or bool(self.success[row])
             if ended or steps == self.chunk:
                 self.valid[phase].add(row)
+                if self.human[row]:
+                    self.corrections[phase].add(row)
                 if success:
                     self.successes[phase].add(row)
             row = int(self.previous_row[row])
@@ -196,6 +201,7 @@ class Ring:
         phase = PHASES[self.row_phase[row]]
         self.valid[phase].discard(row)
         self.successes[phase].discard(row)
+        self.corrections[phase].discard(row)
 
     def sample_rows(self, phase: str, count: int, rng: np.random.Generator, success_share: float = 0.0) -> np.ndarray:
         """`count` rows (uniform, with replacement) that begin a transition of `phase`.
@@ -208,6 +214,11 @@ class Ring:
         if lucky:
             rows[:lucky] = successes.items[rng.integers(successes.count, size=lucky)]
         return rows
+
+    def sample_corrections(self, phase: str, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`count` rows (uniform, with replacement) in which a person acted; there must be some."""
+        human = self.corrections[phase]
+        return human.items[rng.integers(human.count, size=count)]
 
     def transitions_of(self, rows: np.ndarray, discount: float) -> Transitions:
         """The transitions that begin at `rows` ``(n,)``, as `sample_rows` gives them; `discount` γ is per step."""

@@ -1,0 +1,255 @@
+"""The slow proof behind `make proof-hil`: what a person's corrections are worth, on `peg` from state, in one process per run.
+
+Every (method, seed) is a run of its own on one core, without ROS. `hil_serl` is watched by a scripted person who takes over when
+the policy strays; `hil_serl_alone` is the same without corrections; `rlif` learns from when a person takes over who is not good
+at the task. Results go to docs/results/proof-hil.json when a run ends, with the settings that make it again; `--resume` does not
+repeat what is there. Exit status 1 when a requirement is missed or a run fails.
+
+    python tools/prove_hil.py --jobs 2
+    python tools/prove_hil.py --only rlif --seeds 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks import human_report
+from benchmarks.human import Temper
+from benchmarks.human_report import Row
+from etude.config import REPOSITORY, RunConfig, load_run_config
+
+RESULTS = REPOSITORY / "docs" / "results"
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+TASK, ROBOT = "peg", "sim_panda"
+DEMONSTRATIONS, DEMONSTRATION_SEED = 5, 0
+"""All methods and seeds learn from the same ones; with 30, cloning alone solves the task."""
+CORRECTOR_SEED, CORRECTOR_EPISODES = 1, 50
+"""Of the measurement of what the person can do alone."""
+
+COMMON = (
+    "recipe.reset.kind=human",
+    "recipe.critic.hidden=[128,128]",
+    "recipe.critic.bound_targets=true",
+    "recipe.policy.hidden=[128,128]",
+    "recipe.policy.average_rate=0.02",
+    "recipe.improvement.bc_weight=4",
+    "recipe.data.batch_size=128",
+    "recipe.data.min_online_steps=0",
+    "recipe.data.utd=2",
+)
+HIL_SERL = (
+    "recipe.reward.kind=environment",
+    "recipe.reward.consecutive_frames=1",
+    "recipe.data.pretrain_bc_steps=500",
+)
+RLIF = ("recipe.critic.ensemble=5",)
+GOOD = Temper(patience_steps=5, stay_steps=10)
+BAD = Temper(patience_steps=5, stay_steps=10, noise=0.2, slip=0.15)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A recipe with what is changed of it, the person beside it, and the practice of every run."""
+
+    base: str
+    overrides: tuple[str, ...]
+    temper: Temper
+    online_steps: int
+    evaluate_every_steps: int = 500
+    evaluation_episodes: int = 20
+
+
+METHODS = {
+    "hil_serl": Method("hil_serl", (*COMMON, *HIL_SERL), GOOD, 6_000),
+    "hil_serl_alone": Method("hil_serl", (*COMMON, *HIL_SERL), Temper(corrects=False), 12_000),
+    "rlif": Method("rlif", (*COMMON, *RLIF), BAD, 6_000),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    method: str
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.method, self.seed
+
+    def __str__(self) -> str:
+        return f"{self.method} seed {self.seed}"
+
+
+def configuration(run: Run) -> RunConfig:
+    method = METHODS[run.method]
+    source = {"task": TASK, "robot": ROBOT, "recipe": method.base, "observation": "state", "seed": run.seed}
+    return load_run_config(source, list(method.overrides))
+
+
+# --- one run, in a process of its own -----------------------------------------------------------------------------------
+
+
+def perform(run: Run) -> Row:
+    """Demonstrations into a temporary store, then the run; returns its row of the results."""
+    from benchmarks.episodic import Budget, offline_to_online
+    from benchmarks.human import ScriptedHuman, alone
+
+    config, method = configuration(run), METHODS[run.method]
+    budget = Budget(method.online_steps, method.evaluate_every_steps, method.evaluation_episodes, explore=False)
+    with tempfile.TemporaryDirectory(prefix="etude-proof-") as folder:
+        store = Path(folder) / "demonstrations"
+        demonstrate(config, store)
+        outcome = offline_to_online(
+            config,
+            store,
+            budget,
+            lambda text: print(f"{run}: {text}", flush=True),
+            lambda robot: ScriptedHuman(robot, method.temper, config.seed),
+        )
+    corrector = alone(config, method.temper, CORRECTOR_EPISODES, CORRECTOR_SEED) if method.temper.corrects else None
+    return {
+        "method": run.method,
+        "seed": run.seed,
+        "start": outcome.offline,
+        "final": outcome.final,
+        "corrector_success": corrector,
+        "curve": outcome.curve,
+        "practice": outcome.practice,
+        "corrections": outcome.corrections,
+        "updates": outcome.updates,
+        "updates_per_s": outcome.updates_per_s(),
+        "seconds": {name: round(value, 1) for name, value in outcome.seconds.items()},
+        "metrics": outcome.metrics,
+        "demonstrations": f"{DEMONSTRATIONS} of the scripted expert, noise {config.task.expert_noise:g}",
+        "base_recipe": method.base,
+        "settings": list(method.overrides),
+        "person": asdict(method.temper),
+        "budget": asdict(budget),
+        "command": f"python tools/prove_hil.py --only {run.method} --seeds {run.seed}",
+    }
+
+
+def demonstrate(config: RunConfig, path: Path) -> None:
+    """Make the store of demonstrations at `path`."""
+    from actor.demonstrations import record_demonstrations
+    from actor.robots import make_robot
+    from etude.episodes.store import EpisodeStore
+
+    robot = make_robot(config, DEMONSTRATION_SEED)
+    try:
+        with EpisodeStore.create(path, robot.observation_spec, robot.action_spec, {"kind": "demonstrations"}) as store:
+            record_demonstrations(config, robot, store, DEMONSTRATIONS, DEMONSTRATION_SEED)
+    finally:
+        robot.close()
+
+
+# --- all runs ---------------------------------------------------------------------------------------------------------
+
+
+def results_file() -> Path:
+    return RESULTS / "proof-hil.json"
+
+
+def recorded() -> list[Row]:
+    """What earlier calls recorded."""
+    return json.loads(results_file().read_text(encoding="utf-8")) if results_file().is_file() else []
+
+
+def record(rows: Sequence[Row]) -> None:
+    """Write the results and the plot; the file is replaced whole, so that an interrupted proof leaves a good one."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    aside = results_file().with_suffix(".writing")
+    aside.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
+    aside.replace(results_file())
+    human_report.plot(rows, results_file().with_suffix(".png"))
+
+
+def merge(old: Sequence[Row], new: Row) -> list[Row]:
+    """`old` with `new` added or put in place of the same run, in the order of the methods."""
+    rows = {(row["method"], row["seed"]): row for row in [*old, new]}
+    order = list(METHODS)
+    return [rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))]
+
+
+def run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Row | None]]:
+    """Every run in a process of its own, `jobs` at a time; yields each with its row, or None when it failed."""
+    waiting, working = list(runs), dict[subprocess.Popen, tuple[Run, Path]]()
+    with tempfile.TemporaryDirectory(prefix="etude-proof-") as folder:
+        try:
+            while waiting or working:
+                while waiting and len(working) < jobs:
+                    run = waiting.pop(0)
+                    out = Path(folder) / f"{run.method}-{run.seed}.json"
+                    working[_start(run, out)] = (run, out)
+                time.sleep(0.2)
+                for process in [p for p in working if p.poll() is not None]:
+                    run, out = working.pop(process)
+                    good = process.returncode == 0 and out.is_file()
+                    yield run, json.loads(out.read_text(encoding="utf-8")) if good else None
+        finally:
+            for process in working:
+                process.terminate()
+            for process in working:
+                process.wait()
+
+
+def _start(run: Run, out: Path) -> subprocess.Popen:
+    """A worker with one thread. Without asynchronous dispatch an action is computed where it is asked for, which is faster than
+    waking another thread for it."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
+    one_thread = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1", "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
+    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, **one_thread, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, __file__, "--worker", run.method, str(run.seed), str(out)]
+    return subprocess.Popen(command, env=environment, cwd=REPOSITORY)
+
+
+def work(method: str, seed: str, out: str) -> int:
+    """What a worker does: its row goes to the file `out`."""
+    Path(out).write_text(json.dumps(perform(Run(method, int(seed)))), encoding="utf-8")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    assert __doc__
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=list(METHODS), choices=list(METHODS), help="methods (default: all)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, one core each (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="do not repeat runs that are recorded in docs/results")
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.worker:
+        return work(*arguments.worker)
+    rows = recorded()
+    done = {(row["method"], row["seed"]) for row in rows} if arguments.resume else set()
+    # the longest runs first, so that none is left alone at the end
+    methods = sorted(arguments.only, key=lambda name: -METHODS[name].online_steps)
+    wanted = [Run(method, seed) for method in methods for seed in arguments.seeds]
+    failed = []
+    try:
+        for run, row in run_all([run for run in wanted if run.key not in done], max(1, arguments.jobs)):
+            if row is None:
+                failed.append(run)
+                print(f"{run} failed; its messages are above", flush=True)
+                continue
+            rows = merge(rows, row)
+            record(rows)
+            print("\n" + human_report.table(rows) + "\n", flush=True)
+    except KeyboardInterrupt:
+        return 130
+    found = human_report.checks(rows, arguments.only, arguments.seeds)
+    print(human_report.table(rows) + "\n\n" + human_report.verdicts(found), flush=True)
+    return int(any(check.passed is False for check in found) or bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

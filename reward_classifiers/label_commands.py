@@ -13,7 +13,7 @@ from reward_classifiers.commands import episodes_in, open_store
 from reward_classifiers.files import ClassifierError
 
 if TYPE_CHECKING:
-    from etude.config.recipe import RewardConfig
+    from etude.config.axes import RewardConfig
 
 QUESTION = "success? [y]es, [n]o, [s]kip, [q]uit: "
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from etude.config.recipe import RewardConfig
+from etude.config.axes import RewardConfig
 from etude.episodes.store import EpisodeStore
 from etude.specs import PHASES
 from etude.step import Step

@@ -319,6 +319,7 @@ def prove(minutes: float, names: list[str], out: Path) -> dict[str, Any]:
     ]
     command += ["recipe.critic.ensemble=2", "recipe.data.pretrain_bc_steps=300", "recipe.data.batch_size=64"]
     command += ["recipe.help.timeouts_before_help=1000"]  # nobody is there to answer, and a waiting arm is commanded nothing
+    _prepare(practice_environment)
     processes = []
     try:
         processes.append(subprocess.Popen([*first, *simulated]))
@@ -334,6 +335,16 @@ def prove(minutes: float, names: list[str], out: Path) -> dict[str, Any]:
                 process.wait(120)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _prepare(environment: dict[str, str]) -> None:
+    """Demonstrations, play and classifier of the task, where they are missing: a real arm has no scripted expert to record them,
+    so a few seconds of a simulated run make them."""
+    print("preparing demonstrations, play and classifier by a short simulated run, where they are missing", flush=True)
+    name = f"prepare-{time.strftime('%H%M%S')}"
+    words = ["practice", "run", "--headless", "--task", "slide", "--minutes", "0.1", "--name", name]
+    settings = ["evaluation.episodes=0", "evaluation.interval_episodes=0", "recipe.data.pretrain_bc_steps=10"]
+    subprocess.run([str(REPOSITORY / ".venv/bin/etude"), *words, *settings], env=environment, check=True)
 
 
 def _follow(rig: Rig, practice: subprocess.Popen[bytes], minutes: float, names: list[str], nice: bool) -> dict[str, Any]:

@@ -190,8 +190,8 @@ def configuration(run: Run) -> RunConfig:
 
 def perform(run: Run) -> Row:
     """Demonstrations into a temporary store, then the run; returns its row of the results."""
+    from benchmarks.device import device_name
     from benchmarks.episodic import Budget, offline_to_online
-    from benchmarks.learner import device_name
 
     config, suite = configuration(run), SUITES[run.suite]
     budget = Budget(suite.online_steps if run.entry.practises else 0, suite.evaluate_every_steps, suite.evaluation_episodes)

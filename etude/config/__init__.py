@@ -4,6 +4,17 @@
 that carry the key's path and the nearest known key. Units are in the names.
 """
 
+from etude.config.axes import (
+    CriticConfig,
+    DataConfig,
+    DiscriminatorConfig,
+    EncoderConfig,
+    HelpConfig,
+    ImprovementConfig,
+    PolicyConfig,
+    ResetConfig,
+    RewardConfig,
+)
 from etude.config.classifier import ClassifierConfig
 from etude.config.loading import (
     CONFIG_ROOT,
@@ -17,18 +28,7 @@ from etude.config.loading import (
 )
 from etude.config.model import ConfigError, Model
 from etude.config.parts import DirectionConfig, RobotConfig, SafetyLimits, TaskConfig
-from etude.config.recipe import (
-    CriticConfig,
-    DataConfig,
-    DiscriminatorConfig,
-    EncoderConfig,
-    HelpConfig,
-    ImprovementConfig,
-    PolicyConfig,
-    RecipeConfig,
-    ResetConfig,
-    RewardConfig,
-)
+from etude.config.recipe import RecipeConfig
 from etude.config.run import DashboardConfig, EvaluationConfig, NotifyConfig, PublishConfig, RunConfig
 from etude.config.teleop import TeleopMapping
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dot_world import Writer
 
-from etude.config.recipe import RewardConfig
+from etude.config.axes import RewardConfig
 from etude.episodes.store import EpisodeStore, StoreError
 from reward_classifiers.judge import load_judge
 from reward_classifiers.label_commands import mine_command, relabel_command

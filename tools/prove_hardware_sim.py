@@ -441,6 +441,9 @@ def plot(result: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+PERIOD_P99_MS = 115
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=15.0)
@@ -458,7 +461,12 @@ def main() -> int:
     bad = [name for name, row in result["faults"].items() if row["not_held"] or row["recovered"] < row["injected"]]
     print(json.dumps({key: result[key] for key in result if key not in ("injections",)}, indent=1))
     print(f"not held or not recovered: {', '.join(bad) or 'none'}; violations: {len(result['violations'])}")
-    return int(bool(bad or result["violations"] or result["storage"]["problems"]))
+    period_ms, late = result["loop_period_p99_ms"]["highest"], result["safety_node"]["missed"]
+    in_time = period_ms < PERIOD_P99_MS and not late
+    print(
+        f"loop period p99 {period_ms:.0f} ms (bar {PERIOD_P99_MS}), safety node late {late} times (bar 0): {'pass' if in_time else 'FAIL'}"
+    )
+    return int(bool(bad or result["violations"] or result["storage"]["problems"] or not in_time))
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ def configuration(run: Run) -> RunConfig:
 
 def perform(run: Run) -> Row:
     """Demonstrations into a temporary store, then the run; returns its row of the results."""
-    from benchmarks.device import device_name
+    from benchmarks.device import jax_device
     from benchmarks.episodic import Budget, offline_to_online
 
     config, suite = configuration(run), SUITES[run.suite]
@@ -210,7 +210,7 @@ def perform(run: Run) -> Row:
         "practice": outcome.practice,
         "updates": outcome.updates,
         "updates_per_s": outcome.updates_per_s(),
-        "device": device_name(),
+        "device": jax_device(),
         "seconds": {name: round(value, 1) for name, value in outcome.seconds.items()},
         "metrics": outcome.metrics,
         "demonstrations": origin,

@@ -122,6 +122,28 @@ def test_nobody_there_is_red_and_the_simulated_arm_is_not(domain) -> None:
     assert found["pose"] == found["controller"] == RED
 
 
+def test_a_go1_is_looked_at_too(domain) -> None:
+    """The real listener: beside the simulated Go1, then in an empty domain; by cable, only whether there is a way."""
+    robot = build(RobotConfig, read_named("robots", "go1"), "go1")
+    there = robot.model_copy(update={"go1": robot.go1.model_copy(update={"ros_domain_id": domain})})
+    process = subprocess.Popen([sys.executable, "-m", "etude_nodes.sim_go1_node", "--ros-args", "-p", "camera_rate_hz:=0.0"])
+    try:
+        for _ in range(4):  # it needs a while to start
+            red = [one for one in preflight.preflight(there) if one.status == RED]
+            if not red:
+                break
+        assert red == []
+    finally:
+        process.kill()
+        process.wait()
+    nobody = there.model_copy(update={"go1": there.go1.model_copy(update={"ros_domain_id": domain + 1})})
+    found = statuses(preflight.preflight(nobody))
+    assert found["odometry"] == found["driver"] == RED and "no driver listens" in str(preflight.preflight(nobody))
+    low = build(RobotConfig, read_named("robots", "go1_low"), "go1_low")
+    here = low.go1.model_copy(update={"udp": low.go1.udp.model_copy(update={"address": "127.0.0.1", "local_port": 0})})
+    assert statuses(preflight.look_at_go1(here)) == {"motors": GREEN}
+
+
 def test_practice_refuses_to_start_on_red_unless_told_to(tmp_path, monkeypatch, capsys) -> None:
     config = load_run_config({"task": "slide", "robot": "franka_sim", "recipe": "rlpd"})
     monkeypatch.setattr(practice, "check_robot", lambda name, run: [Finding("clocks", RED, "2 s apart", "start chrony")])

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from etude.cli import clear_message
-from etude.config import RobotConfig, build, read_named
+from etude.config import ConfigError, RobotConfig, build, read_named
+from etude.config.go1 import Go1Config
 from etude.config.hardware import FrankaConfig
 from etude.findings import GREEN, RED, YELLOW, Finding
 
@@ -93,7 +94,7 @@ def _topic(one: Heard, role: str) -> Finding:
             role,
             RED,
             f"nobody publishes {one.name} in {where}",
-            "start the arm's or the camera's driver there, or set franka.ros_domain_id and ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET",
+            "start the robot's or the camera's driver there, or set its ros_domain_id and ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET",
         )
     if not one.compatible:
         return Finding(
@@ -158,16 +159,11 @@ def computer() -> list[Finding]:
 
 
 def listen(config: FrankaConfig) -> list[Finding]:
-    """Hear every topic that the driver will need, in the arm's domain."""
-    import rclpy
+    """Hear every topic that the driver of an arm will need, in the arm's domain."""
     from geometry_msgs.msg import PoseStamped, WrenchStamped
-    from rclpy.context import Context
-    from rclpy.executors import SingleThreadedExecutor
-    from rclpy.qos import QoSCompatibility, qos_check_compatible
     from sensor_msgs.msg import CompressedImage, Image, JointState
 
     from actor.ros_calls import interface_type
-    from etude_nodes import qos
 
     topics: dict[str, tuple[str, Any]] = {
         "pose": (config.topics.current_pose, PoseStamped),
@@ -180,9 +176,60 @@ def listen(config: FrankaConfig) -> list[Finding]:
     for name, camera in config.cameras.items():
         if topic := getattr(camera, "topic", ""):
             topics[f"camera {name}"] = (topic, CompressedImage if topic.endswith("/compressed") else Image)
+    heard, listeners, publishers = hear(config.ros_domain_id, topics, config.topics.target_pose)
+    return judge(config, heard, listeners, publishers)
+
+
+def look_at_go1(config: Go1Config) -> list[Finding]:
+    """What a Go1's driver will need: topics of the high level, or the way to its motors. Nothing is sent to the robot."""
+    if config.level == "low":
+        from actor.robots.go1_link import Go1Link
+
+        udp = f"{config.udp.address}:{config.udp.port}"
+        try:
+            Go1Link(config.udp).close()
+        except ConfigError as error:
+            return [Finding("motors", RED, str(error), "see docs/hardware/go1.md, wiring")]
+        return [Finding("motors", GREEN, f"there is a way to {udp}; whether it answers is seen when the safety node starts")]
+    from nav_msgs.msg import Odometry
+    from sensor_msgs.msg import Imu, JointState
+
+    topics: dict[str, tuple[str, Any]] = {
+        "odometry": (config.topics.odom, Odometry),
+        "imu": (config.topics.imu, Imu),
+        "joints": (config.topics.joint_states, JointState),
+    }
+    name = config.topics.cmd_vel
+    heard, listeners, publishers = hear(config.ros_domain_id, topics, name)
+    findings = [_topic(one, role) for role, one in heard.items()]
+    if not listeners:
+        findings.append(
+            Finding("driver", RED, f"no driver listens to {name}", "start the Go1's ROS 2 driver: docs/hardware/go1.md")
+        )
+    elif publishers:
+        text = f"{publishers} program(s) already command {name}"
+        findings.append(Finding("driver", RED, text, "end the other program; the safety node must be the only one"))
+    else:
+        findings.append(Finding("driver", GREEN, f"{listeners} listener(s) on {name}, nobody commands it yet"))
+    return findings
+
+
+def hear(domain_id: int, topics: dict[str, tuple[str, Any]], commanded: str) -> tuple[dict[str, Heard], int, int]:
+    """Listen to `topics` (role -> name and type) in a ROS domain for a few seconds.
+
+    Returns:
+        What came, by role; and how many listeners and publishers the topic `commanded` has.
+    """
+    import rclpy
+    from rclpy.context import Context
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.qos import QoSCompatibility, qos_check_compatible
+
+    from etude_nodes import qos
+
     context = Context()
-    rclpy.init(args=[], context=context, domain_id=config.ros_domain_id)
-    os.environ["ROS_DOMAIN_ID"] = str(config.ros_domain_id)
+    rclpy.init(args=[], context=context, domain_id=domain_id)
+    os.environ["ROS_DOMAIN_ID"] = str(domain_id)
     node = rclpy.create_node("preflight", context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
@@ -221,8 +268,7 @@ def listen(config: FrankaConfig) -> list[Finding]:
             heard[role].compatible = all(
                 qos_check_compatible(info.qos_profile, qos.SENSOR)[0] != QoSCompatibility.ERROR for info in infos
             )
-        target = config.topics.target_pose
-        return judge(config, heard, node.count_subscribers(target), node.count_publishers(target))
+        return heard, node.count_subscribers(commanded), node.count_publishers(commanded)
     finally:
         executor.shutdown()
         node.destroy_node()
@@ -231,6 +277,8 @@ def listen(config: FrankaConfig) -> list[Finding]:
 
 def preflight(robot: RobotConfig) -> list[Finding]:
     """All findings about `robot`; a simulated one has nothing to be looked at."""
+    if robot.go1 is not None:
+        return [*computer(), *look_at_go1(robot.go1)]
     if not robot.frankas:
         return [Finding("robot", GREEN, f"{robot.name} is of kind {robot.kind}: there is no hardware to look at")]
     found = computer()

@@ -102,10 +102,10 @@ class DeadlineJudge:
                 probability = self._judge.probability(observation, phase)
                 answer = _Answer(phase, attempt, asked_s, probability, self._judge.doubt(observation, phase))
             except Exception as error:  # a thread that dies would leave the robot without a judge, silently
-                self.failures += 1
                 if str(error) != self.problem:
                     log.warning("judge %s: %s", self.name, error)
                 self.problem = str(error)
+                self.failures += 1  # last: who sees it counted may read why
                 time.sleep(min(1.0, self._deadline_s))  # an endpoint that is down is not asked a hundred times a second
                 continue
             if self.problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 
 import numpy as np
@@ -12,10 +13,11 @@ pytest.importorskip("rclpy")
 pytest.importorskip("etude_msgs")
 
 
-from etude.config import ClassifierConfig
-from etude_nodes import reward_service
-from etude_nodes.process import middleware, spinning
-from etude_nodes.reward_service import RewardNode, ServiceJudge, remote_judge
+from etude.config import ClassifierConfig, load_run_config
+from etude.run_folder import RunFolder
+from etude_nodes import actor_node, reward_service
+from etude_nodes.process import EXIT_LATER, middleware, spinning
+from etude_nodes.reward_service import RewardNode, ServiceJudge, UnansweredError, remote_judge
 from reward_classifiers.files import ClassifierError
 
 CONFIG = ClassifierConfig(service="reward", deadline_s=1.0)
@@ -146,9 +148,19 @@ def test_practice_goes_on_without_successes_while_the_node_is_down(domain):
 
 def test_a_run_does_not_start_without_the_node(domain, monkeypatch):
     monkeypatch.setattr(reward_service, "FIRST_ANSWER_S", 0.3)
-    says = pytest.raises(ClassifierError, match=r"no reward node answers on /reward/judge_frame.*classifier serve")
+    says = pytest.raises(UnansweredError, match=r"no reward node answers on /reward/judge_frame.*classifier serve")
     with middleware(), says, remote_judge(CONFIG):
         pass
+
+
+def test_an_actor_that_is_started_before_the_node_asks_to_be_started_again(domain, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(reward_service, "FIRST_ANSWER_S", 0.3)
+    of = "recipe.reward.classifier"
+    config = load_run_config("robot_configs/runs/demo.yaml", [f"{of}.service=reward", f"{of}.deadline_s=0.5"])
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    assert actor_node.run(folder, config, threading.Event()) == EXIT_LATER
+    assert "no reward node answers" in capsys.readouterr().err
 
 
 def test_a_service_needs_a_deadline():

@@ -40,6 +40,7 @@ from etude_nodes.parameters import fact
 from etude_nodes.policy_inbox import PolicyInbox
 from etude_nodes.process import (
     EXIT_DONE,
+    EXIT_LATER,
     EXIT_REFUSED,
     configure_logging,
     middleware,
@@ -340,9 +341,13 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
     rehearsal = Rehearsal(folder, config, stop)
     with middleware(), contextlib.ExitStack() as open_until_the_end:
         if classifier and classifier.service:
-            from etude_nodes.reward_service import remote_judge
+            from etude_nodes.reward_service import UnansweredError, remote_judge
 
-            judge = open_until_the_end.enter_context(remote_judge(classifier))
+            try:
+                judge = open_until_the_end.enter_context(remote_judge(classifier))
+            except UnansweredError as error:
+                print(f"actor: {error}", file=sys.stderr)
+                return EXIT_LATER
         node = ActorNode(config, outbox, inbox, tuple(robot.observation_spec.cameras))
         loop = ControlLoop(
             config,

@@ -30,6 +30,8 @@ SUPERVISOR = "ETUDE_SUPERVISOR"
 """Environment variable: process id of the supervisor, in the processes that it starts."""
 ORPHAN_CHECK_S = 0.5
 EXIT_DONE = 0
+EXIT_LATER = 1
+"""The process needs another one that is not there yet: whoever started it may start it again."""
 EXIT_REFUSED = 2
 """The process cannot do its work and a restart would not help: wrong configuration, missing or unreadable files."""
 

@@ -36,6 +36,10 @@ FIRST_ANSWER_S = 20.0
 TIMES_KEPT = 1000
 
 
+class UnansweredError(ClassifierError):
+    """Nobody judges there yet, or not any more: asking again later may help."""
+
+
 def service_name(name: str) -> str:
     """``/<name>/judge_frame``."""
     return f"/{name.strip('/')}/judge_frame"
@@ -92,7 +96,7 @@ class ServiceJudge:
     """
 
     def __init__(self, node: Node, service: str, deadline_s: float, missed: float = NO_ANSWER) -> None:
-        """Raises ClassifierError when nobody answers."""
+        """Raises UnansweredError when nobody answers, ClassifierError when it refuses."""
         self._asker = _Asker(node, service, deadline_s)
         self._asker.meet(FIRST_ANSWER_S)
         self.name, self._thresholds = self._asker.name, self._asker.thresholds
@@ -141,9 +145,9 @@ class _Asker:
         self._doubt = 0.0
 
     def meet(self, timeout_s: float) -> None:
-        """Who judges there. Raises ClassifierError when nobody answers."""
+        """Who judges there. Raises UnansweredError when nobody answers, ClassifierError when it refuses."""
         if not self._client.wait_for_service(timeout_sec=timeout_s):
-            raise ClassifierError(self._nobody())
+            raise UnansweredError(self._nobody())
         self._heard = self._introduction(timeout_s)
         self.accept()
 
@@ -180,7 +184,7 @@ class _Asker:
 
     def _ask(self, observation: list[Any], phase: str, timeout_s: float) -> Any:
         if not self._client.service_is_ready():
-            raise ClassifierError(self._nobody())
+            raise UnansweredError(self._nobody())
         request = srv.JudgeFrame.Request(
             observation=observation, phase=phase, attempt=f"{self._caller}-{self._attempt}", frame=self._frame
         )
@@ -190,7 +194,7 @@ class _Asker:
         future.add_done_callback(lambda _: done.set())
         if not done.wait(timeout_s):
             self._client.remove_pending_request(future)
-            raise ClassifierError(f"the reward node on {self._client.srv_name} has not answered within {timeout_s:g} s")
+            raise UnansweredError(f"the reward node on {self._client.srv_name} has not answered within {timeout_s:g} s")
         answer = future.result()
         if answer.error:
             raise ClassifierError(f"the reward node on {self._client.srv_name} refuses: {answer.error}")
@@ -207,7 +211,7 @@ class _Asker:
 
 @contextlib.contextmanager
 def remote_judge(config: ClassifierConfig) -> Iterator[ServiceJudge]:
-    """The judge behind `config.service`, its node spinning until the block ends. Raises ClassifierError when nobody answers."""
+    """The judge behind `config.service`, its node spinning until the block ends. Raises as `ServiceJudge` does."""
     assert config.deadline_s is not None
     node = Node("etude_judge_client")
     with spinning(node):

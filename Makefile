@@ -58,8 +58,8 @@ resume: build ## Continue the newest run (or RUN=<folder>) where it stopped.
 	@exec $(ETUDE) practice resume $(RUN) $(ARGS)
 
 .PHONY: test
-test: build $(DEV_STAMP) ## Run the tests (slow proofs excluded; ARGS goes to pytest).
-	@exec .venv/bin/python -m pytest $(ARGS)
+test: build $(DEV_STAMP) ## Run the tests (slow proofs excluded); with ARGS, pytest with these arguments.
+	@exec $(if $(ARGS),.venv/bin/python -m pytest $(ARGS),tools/run_tests.sh)
 
 .PHONY: lint
 lint: build $(DEV_STAMP) ## Check style, formatting and types.
@@ -79,6 +79,10 @@ bench: build ## Measure speeds and latencies; prints one JSON object per line.
 .PHONY: bench-learner
 bench-learner: build ## Measure gradient updates of every kind of recipe on this machine's device (ARGS='--only state-10-utd1').
 	@exec $(ETUDE) bench learner $(ARGS)
+
+.PHONY: bench-rewards
+bench-rewards: build ## Measure what a probability of success costs, per kind of classifier (ARGS='--only cnn').
+	@exec $(ETUDE) bench rewards $(ARGS)
 
 .PHONY: proof-demo
 proof-demo: build ## Slow proof (over an hour): the demo reaches its bar from pixels and state in three seeds.

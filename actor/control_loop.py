@@ -343,7 +343,8 @@ class ControlLoop:
         self._human_acted, version = human, self._policy.version if prepared else 0
         proposed: Any = self._policy.act(reading.observation, self._state.phase, True) if prepared else None
         action = self._execute(self._takeover.action(self._execution.last, reading) if human else proposed, reading)
-        self._recorder.acted(action, action if proposed is None else proposed, Source(human), version)
+        words = self._takeover.instruction if human else ""
+        self._recorder.acted(action, action if proposed is None else proposed, Source(human), version, words)
         self._progress.env_steps += 1
         if human:
             return

@@ -10,7 +10,7 @@ import numpy as np
 
 from etude.config import SafetyLimits
 from etude.robot import Reading
-from etude.specs import ActionSpec, ObservationSpec, SpecError
+from etude.specs import ActionSpec, ObservationSpec, SpecError, bare, side_of
 
 TRANSLATION = ("x", "y", "z")
 ROTATION = ("roll", "pitch", "yaw")
@@ -97,10 +97,14 @@ def hold_action(action_spec: ActionSpec, previous: np.ndarray | None, gripper_as
     if previous is not None:
         joints = _joints(action_spec)
         action[joints] = np.clip(np.nan_to_num(previous[joints]), -1.0, 1.0)
-    if GRIPPER in action_spec.names:
-        index = action_spec.names.index(GRIPPER)
+    for index in grippers(action_spec):
         action[index] = gripper_as_it_is if previous is None else np.clip(np.nan_to_num(previous[index]), -1.0, 1.0)
     return action
+
+
+def grippers(action_spec: ActionSpec) -> list[int]:
+    """Indices of the elements that are absolute openings, one per arm."""
+    return [i for i, name in enumerate(action_spec.names) if bare(name) == GRIPPER]
 
 
 def _as_vector(action: np.ndarray) -> np.ndarray | None:
@@ -113,14 +117,13 @@ def _as_vector(action: np.ndarray) -> np.ndarray | None:
 def _limit_norm(
     action: np.ndarray, spec: ActionSpec, group: tuple[str, ...], limit: float, word: str, unit: str, reasons: list[str]
 ) -> None:
-    """Shrink the elements of `group` together, in place, so that their physical length keeps within `limit`."""
-    indices = [i for i, name in enumerate(spec.names) if name in group]
-    if not indices:
-        return
-    length = float(np.linalg.norm(action[indices] * np.asarray(spec.scale)[indices]))
-    if length > limit + ROUNDING:
-        action[indices] *= limit / length
-        reasons.append(f"{word} limited from {length:.3f} to {limit:.3f} {unit} per step")
+    """Shrink the elements of `group`, those of one arm together, in place, so that their physical length keeps within `limit`."""
+    for side in dict.fromkeys(map(side_of, spec.names)):
+        indices = [i for i, name in enumerate(spec.names) if side_of(name) == side and bare(name) in group]
+        length = float(np.linalg.norm(action[indices] * np.asarray(spec.scale)[indices]))
+        if length > limit + ROUNDING:
+            action[indices] *= limit / length
+            reasons.append(f"{side} {word} limited from {length:.3f} to {limit:.3f} {unit} per step".lstrip())
 
 
 def _joints(spec: ActionSpec) -> list[int]:

@@ -57,8 +57,12 @@ class SegmentRecorder:
         self._step = self._make(reading, verdict, phase, judged_by, index=0)
         self._acted = self.corrected = False
 
-    def acted(self, action: np.ndarray, policy_action: np.ndarray, source: Source, policy_version: int) -> None:
+    def acted(
+        self, action: np.ndarray, policy_action: np.ndarray, source: Source, policy_version: int, instruction: str = ""
+    ) -> None:
         """Note what was executed on the newest observation, and what the policy proposed.
+
+        `instruction`: words of a person that the action carries out; they are the step's own instruction, instead of the goal.
 
         A stored step fits its specification: a proposal out of range is clipped, and replaced by what was executed when it is not
         finite or of another shape.
@@ -67,7 +71,14 @@ class SegmentRecorder:
         storable = policy_action.shape == action.shape and bool(np.isfinite(policy_action).all())
         policy_action = np.clip(policy_action, -1.0, 1.0) if storable else action
         assert self._step is not None
-        self._step = replace(self._step, action=action, policy_action=policy_action, source=source, policy_version=policy_version)
+        self._step = replace(
+            self._step,
+            action=action,
+            policy_action=policy_action,
+            source=source,
+            policy_version=policy_version,
+            instruction=instruction or self._instructions[self._step.phase],
+        )
         self._acted = True
         self.corrected |= source is Source.HUMAN
 
@@ -96,7 +107,8 @@ class SegmentRecorder:
             return
         if self._step.index > 0:
             zeros = self._spec.zeros()
-            self._emit(replace(self._step, is_last=True, action=zeros, policy_action=zeros))
+            goal = self._instructions[self._step.phase]
+            self._emit(replace(self._step, is_last=True, action=zeros, policy_action=zeros, instruction=goal))
             self._close()
         else:
             self._step = None

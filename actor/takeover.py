@@ -66,6 +66,11 @@ class Takeover:
         assert self._command is not None
         return action_of(self._command, self._spec, self._step_s, previous, reading.gripper_as_it_is)
 
+    @property
+    def instruction(self) -> str:
+        """The words that the operator's newest command carries out; empty when it carries out none."""
+        return self._command.instruction if self._command is not None else ""
+
     def reasons(self) -> tuple[str, ...]:
         """Why the robot holds although an operator has taken over."""
         if not self.authority.taken_over:

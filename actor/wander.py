@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from actor.safety import GRIPPER
+from actor.safety import GRIPPER, grippers
 from etude.config import TaskConfig
-from etude.specs import ActionSpec
+from etude.specs import ActionSpec, bare
 
 RETREAT_STEPS = 3
 """Steps straight up with an opening gripper, before an arm that has one wanders."""
@@ -41,7 +41,7 @@ class Wander:
 
     def plan(self) -> None:
         self.cancel()
-        retreat = [self._retreat()] * RETREAT_STEPS if GRIPPER in self._spec.names else []
+        retreat = [self._retreat()] * RETREAT_STEPS if grippers(self._spec) else []
         if self._start is not None:
             self._goal_m, self._homing_left, self._actions = self._rng.uniform(*self._start), HOMING_STEPS, retreat
         elif self._max_steps:
@@ -73,19 +73,18 @@ class Wander:
     def _random_motion(self) -> list[np.ndarray]:
         steps = int(self._rng.integers(self._max_steps + 1))
         action = self._rng.uniform(-1.0, 1.0, self._spec.dim).astype(np.float32)
-        if "z" in self._spec.names:
-            index = self._spec.names.index("z")
-            action[index] = abs(action[index])
-        if GRIPPER in self._spec.names:
-            action[self._spec.names.index(GRIPPER)] = 1.0
+        up = self._up()
+        action[up] = np.abs(action[up])
+        action[grippers(self._spec)] = 1.0
         return [action] * steps
 
     def _retreat(self) -> np.ndarray:
         action = self._spec.zeros()
-        action[self._spec.names.index(GRIPPER)] = 1.0
-        if "z" in self._spec.names:
-            action[self._spec.names.index("z")] = 1.0
+        action[[*grippers(self._spec), *self._up()]] = 1.0
         return action
+
+    def _up(self) -> list[int]:
+        return [i for i, name in enumerate(self._spec.names) if bare(name) == "z"]
 
 
 def start_box(task: TaskConfig) -> Box | None:

@@ -65,7 +65,7 @@ class ScriptedHuman:
         self._robot, self._scene, self._temper = robot, scene, temper
         self._rng = np.random.default_rng([seed, 0xA1D])
         self._noise = np.zeros(3)
-        self.acting = False
+        self.acting, self._acted, self._way_at_take_over = False, 0, 0.0
 
     def begin(self, reading: Reading, phase: str) -> None:
         self.acting = False

@@ -33,12 +33,16 @@ from learner.replay.ring import Ring
 
 
 class Actor:
-    """The agent's acting policy as evaluation and collection want it; `parameters` are replaced after every block of updates."""
+    """The agent's acting policy as evaluation and collection want it; `parameters` are replaced after every block of updates.
+
+    It acts on the CPU, as an actor beside a robot does, wherever the learner trains.
+    """
 
     def __init__(self, agent: Agent, parameters: Any, seed: int, candidates: Candidates | None = None) -> None:
+        self._cpu = jax.devices("cpu")[0]
         self.parameters, self._candidates = parameters, candidates
         self._keys = agent.observation_spec.shapes()
-        self._key = jax.random.key_data(jax.random.key(seed))
+        self._key = np.asarray(jax.random.key_data(jax.random.key(seed)))
         self._count = 0
         self._chunks = ChunkPlayer()
 
@@ -47,6 +51,15 @@ class Actor:
 
         self._act = jax.jit(act)
         self._irreversible = jax.jit(agent.irreversible) if agent.learns_irreversible else None
+
+    @property
+    def parameters(self) -> Any:
+        """What acts now, on the CPU."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, parameters: Any) -> None:
+        self._parameters = jax.device_put(parameters, self._cpu)
 
     def begin(self) -> None:
         """An episode begins; parameters are replaced before it only."""

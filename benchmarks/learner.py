@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -22,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.device import jax_device
 from benchmarks.learning import ACTION, STATE
 from benchmarks.result import Result
 from etude.config import RecipeConfig
@@ -63,8 +62,9 @@ def _state(critics: int, **axes: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {"critic": {"kind": "td", "ensemble": critics, "subset_min": 2}, "data": {"batch_size": 256}, **axes}
 
 
-def _pixels(batch: int, encoder: str) -> dict[str, dict[str, Any]]:
-    return {"data": {"batch_size": batch}, "encoder": {"kind": encoder, "features": 128, "patch_px": 8}}
+def _pixels(batch: int, encoder: str, compute_dtype: str = "float32") -> dict[str, dict[str, Any]]:
+    encoding = {"kind": encoder, "features": 128, "patch_px": 8, "compute_dtype": compute_dtype}
+    return {"data": {"batch_size": batch}, "encoder": encoding}
 
 
 def _pa_rl(**policy: Any) -> dict[str, dict[str, Any]]:
@@ -88,6 +88,9 @@ CASES: dict[str, Case] = {
     "pixels-256": Case(_pixels(256, "patch"), CAMERAS),
     "conv-64": Case(_pixels(64, "conv"), CAMERAS, reference=_IMAGES, gpu_only=True),
     "conv-256": Case(_pixels(256, "conv"), CAMERAS, gpu_only=True),
+    "conv-64-utd20": Case(_pixels(64, "conv"), CAMERAS, updates_per_call=20, reference=_IMAGES, gpu_only=True),
+    "conv-64-bf16": Case(_pixels(64, "conv", "bfloat16"), CAMERAS, reference=_IMAGES, gpu_only=True),
+    "conv-256-bf16": Case(_pixels(256, "conv", "bfloat16"), CAMERAS, gpu_only=True),
     "gradient": Case(_state(10, improvement={"kind": "gradient"})),
     "awr": Case(_state(10, improvement={"kind": "awr"})),
     "bc": Case({**_state(10, improvement={"kind": "bc"}), "critic": {"kind": "none"}}),
@@ -112,7 +115,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="time spent on each measurement (default: %(default)s)")
     arguments = parser.parse_args(list(argv))
     chosen = list(dict.fromkeys(arguments.only or CASES))
-    _say(f"device: {device_name()}")
+    _say(f"device: {jax_device()}")
     failed = 0
     for number, name in enumerate(chosen, start=1):
         case, label = CASES[name], f"[{number}/{len(chosen)}] {name}"
@@ -309,19 +312,6 @@ def random_batches(agent: Agent, updates: int) -> Batch:
     return batch | {name: (batch[name] > 0.0).astype(jnp.float32) for name in ("terminal", "demonstration")}
 
 
-def device_name() -> str:
-    """``gpu: NVIDIA H200`` or ``cpu: AMD EPYC``."""
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        return f"{device.platform}: {device.device_kind}"
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"cpu: {model}"
-
-
 def _recipe(name: str, case: Case) -> RecipeConfig:
     return RecipeConfig.model_validate(
         {"name": name, "reward": {"kind": "environment"}, "reset": {"kind": "human"}, **case.recipe}
@@ -331,7 +321,7 @@ def _recipe(name: str, case: Case) -> RecipeConfig:
 def _settings(name: str, case: Case, recipe: RecipeConfig) -> dict[str, Any]:
     settings = {
         "case": name,
-        "device": device_name(),
+        "device": jax_device(),
         "observation": "2x128x128x3 uint8" if case.spec.cameras else "state",
         "batch_size": recipe.data.batch_size,
         "directions": len(recipe.directions),
@@ -340,6 +330,7 @@ def _settings(name: str, case: Case, recipe: RecipeConfig) -> dict[str, Any]:
         "policy": recipe.policy.kind,
         "improvement": recipe.improvement.kind,
         "encoder": recipe.encoder.kind if case.spec.cameras else "none",
+        "compute_dtype": recipe.encoder.compute_dtype if case.spec.cameras else "float32",
     }
     return settings | ({"reference": case.reference} if case.reference else {})
 

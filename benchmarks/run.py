@@ -23,6 +23,7 @@ BENCHMARKS = {
     "updates_per_s": "benchmarks.learning:updates_per_s",
     "action_latency_ms": "benchmarks.learning:action_latency_ms",
     "click_to_hold": "benchmarks.console:click_to_hold",
+    "watchers": "benchmarks.watchers:watchers",
 }
 ALSO = {
     "loop_rate_hz": "loop_rate",
@@ -32,6 +33,7 @@ ALSO = {
     "replay_samples_per_s": "replay",
     "click_to_hold_p50_ms": "click_to_hold",
     "click_to_hold_p99_ms": "click_to_hold",
+    "watched_loop_period_p99_ms": "watchers",
 }
 """Names of results that come out of a measurement with another name."""
 

@@ -42,6 +42,10 @@ class Episodes:
         self._store: EpisodeStore | None = None
         self._segments: OrderedDict[str, Segment] = OrderedDict()
 
+    def infos(self) -> list[SegmentInfo]:
+        """Of all stored attempts, in order of (actor, sequence)."""
+        return list(self._infos().values())
+
     def listing(self, before: str | None = None, count: int = PAGE) -> dict[str, Any]:
         """The newest `count` attempts, those older than `before` (a key) if it is given; newest first. `more`: there are older.
 
@@ -143,5 +147,6 @@ def _summary(key: str, info: SegmentInfo) -> dict[str, Any]:
         "stamp_ms": info.first_stamp_ns // 10**6,
         "seconds": (info.last_stamp_ns - info.first_stamp_ns) / 1e9,
         "sources": info.sources,
+        "corrections": [one.instruction for one in info.corrections],
         "policy_version": info.policy_version,
     }

@@ -13,12 +13,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
+
 from dashboard.app import Answer, create_app
+from dashboard.curves import Curves
 from dashboard.episodes import Episodes
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
 from dashboard.tail import JsonLines
 from dashboard.teleop import Held
+from dashboard.timeline import Timeline
 from etude.config import ConfigError, RunConfig, load_run_config
 from etude.episodes.segment import SegmentInfo
 from etude.episodes.store import EpisodeStore, StoreError
@@ -71,6 +75,9 @@ class Replay:
         return self._refuse()
 
     def limit_speed(self, share: float) -> Answer:
+        return self._refuse()
+
+    def correct(self, text: str) -> Answer:
         return self._refuse()
 
     def label(self, segment: int, success: bool) -> Answer:
@@ -189,6 +196,13 @@ def _request(line: dict[str, Any]) -> HelpRequest:
     return HelpRequest(**defaults | known, open=line["event"] == "asked")
 
 
+def replay_app(folder: RunFolder, config: RunConfig) -> FastAPI:
+    """The page over a run's folder."""
+    episodes = Episodes(folder.episodes)
+    curves, timeline = Curves(folder, episodes.infos), Timeline(folder, episodes.infos, now_ns=None)
+    return create_app(Replay(folder, config), episodes=episodes, curves=curves, timeline=timeline)
+
+
 def replay_command(argv: Sequence[str]) -> int:
     """`etude replay`."""
     parser = argparse.ArgumentParser(
@@ -207,7 +221,6 @@ def replay_command(argv: Sequence[str]) -> int:
         raise ConfigError(f"{root} is no run folder: it has no {folder.config.name}")
     config = load_run_config(folder.config)
     listener = open_port("127.0.0.1", arguments.port)
-    bridge = Replay(folder, config)
     print(f"replay of {root.name}: http://127.0.0.1:{listener.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
-    make_server(create_app(bridge, episodes=Episodes(folder.episodes))).run(sockets=[listener])
+    make_server(replay_app(folder, config)).run(sockets=[listener])
     return 0

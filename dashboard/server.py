@@ -8,6 +8,8 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
+from dashboard.sockets import BoundedWebSocket, PromptHttp, bound_buffers
+
 
 class DashboardError(RuntimeError):
     """The page cannot be served; the message names the address and the remedy."""
@@ -35,6 +37,7 @@ def open_port(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound_buffers(listener)
         listener.bind(address)
         listener.listen(64)
     except OSError as error:
@@ -52,6 +55,8 @@ def make_server(app: FastAPI) -> uvicorn.Server:
         app,
         log_level="warning",
         access_log=False,
+        http=PromptHttp,
+        ws=BoundedWebSocket,
         ws_max_size=4096,  # browsers send nothing long
         ws_per_message_deflate=False,  # JPEGs do not compress
         timeout_graceful_shutdown=1,

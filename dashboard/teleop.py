@@ -12,6 +12,9 @@ from typing import Annotated, Protocol
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dashboard.live import MAX_MESSAGES_PER_S
+from dashboard.sockets import Pace
+
 Key = Annotated[str, Field(max_length=20, pattern=r"^[A-Za-z0-9]+$")]
 Deflection = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 
@@ -45,10 +48,14 @@ async def serve(socket: WebSocket, bridge: TeleopBridge, operator: str) -> None:
     await socket.accept()
     await socket.send_text(json.dumps({"operator": operator}))
     held: Held | None = None
+    pace = Pace(MAX_MESSAGES_PER_S)
     try:
         while True:
             message = await socket.receive()
             if message["type"] == "websocket.disconnect":
+                return
+            if pace.too_fast():
+                await socket.close(1003, "no page says so much")
                 return
             try:
                 held = Held.model_validate_json(message.get("text") or "")

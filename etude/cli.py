@@ -59,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "teleop list": Command("actor.teleop.commands:teleop_list", "List teleoperation mappings and connected devices."),
     "teleop test": Command("actor.teleop.commands:teleop_test", "Show what a device's axes do; nothing moves."),
     "teleop run": Command("etude_nodes.teleop_node:run_command", "Let a device take over a run's robot.", True, True),
+    "correct": Command("etude_nodes.correct:run_command", "Correct a run's robot in words, e.g. a bit to the left.", True, True),
     "camera list": Command("actor.cameras.commands:camera_list", "List the RealSense cameras that are connected."),
     "camera preview": Command(
         "actor.cameras.commands:camera_preview", "Write what a robot's camera shows, and the part that a policy sees.", True
@@ -72,6 +73,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "runs list": Command("etude.runs:runs_list", "List the runs with what came of them."),
     "runs compare": Command("etude.runs:runs_compare", "Draw several runs over each other, and say how their settings differ."),
+    "dashboard": Command("dashboard.fleet:dashboard_command", "Show several runs of this machine side by side."),
     "replay": Command("dashboard.replay:replay_command", "Open the page over a stored run; nothing can be commanded."),
     "task graph": Command("actor.commands:task_graph", "Check task files that share a scene, and show what leads to what."),
     "evaluate": Command("actor.commands:evaluate_command", "Run a policy from random starts and count successes.", True),
@@ -100,6 +102,9 @@ COMMANDS: dict[str, Command] = {
     "classifier mine": Command(
         "reward_classifiers.label_commands:mine_command", "Collect frames that a classifier wrongly calls success.", True
     ),
+    "classifier retrain": Command(
+        "reward_classifiers.retraining:retrain_command", "Train a run's classifier again when enough frames were labelled.", True
+    ),
     "classifier relabel": Command(
         "reward_classifiers.label_commands:relabel_command", "Write stored rewards anew, by another classifier version.", True
     ),
@@ -115,6 +120,7 @@ COMMANDS: dict[str, Command] = {
     "bench": Command("benchmarks.run:main", "Measure speeds and latencies, one JSON object per line.", True, True),
     "benchmark earl": Command("benchmarks.earl:main", "Practise EARL's tabletop without resets and report as published.", True),
     "bench learner": Command("benchmarks.learner:main", "Measure gradient updates of every kind of recipe.", True),
+    "bench rewards": Command("benchmarks.rewards:main", "Measure what a classifier's probability costs, per kind.", True),
 }
 
 

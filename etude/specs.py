@@ -20,6 +20,21 @@ PHASES = ("forward", "backward")
 """The two directions of practice; the index in this tuple is the policy's one-hot ``phase`` input."""
 
 
+SIDES = ("left", "right")
+"""Of a robot with two arms; its names begin with the side: ``left_x``."""
+
+
+def side_of(name: str) -> str:
+    """The arm that an element of an action belongs to; empty for a robot with one arm."""
+    side = name.partition("_")[0]
+    return side if side in SIDES else ""
+
+
+def bare(name: str) -> str:
+    """`name` without the arm that it belongs to: ``left_x`` is ``x``."""
+    return name.removeprefix(f"{side_of(name)}_") if side_of(name) else name
+
+
 class SpecError(ValueError):
     """An array does not fit its specification; the message names the key, what it is and what it should be."""
 

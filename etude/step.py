@@ -39,6 +39,7 @@ class Step:
         segment: 1, 2, 3, … per actor_id.
         index: 0, 1, 2, … within the segment.
         stamp_ns: wall-clock time of the observation, nanoseconds since the epoch.
+        instruction: the phase's goal in words; where a person's words were carried out by `action`, those words.
         observation: see `etude.specs.Observation`.
         action: float32 ``(d,)`` in [-1, 1], as executed after the safety filter.
         policy_action: float32 ``(d,)``, what the policy proposed (equal to `action` if nothing changed it).

@@ -1,7 +1,7 @@
 """Frozen image encoders: pictures in, embeddings out, nothing trained. What is learned on top is in `heads.py`, without torch.
 
-``hog`` has no weights at all and is the default without a network; ``open_clip:<model>:<weights>`` is the image tower of a CLIP
-model (Radford et al. 2021) as `open_clip` names it.
+``hog`` has no weights at all; ``efficientnet_lite0`` (`efficientnet.py`) has those that a package brings; and
+``open_clip:<model>:<weights>`` is the image tower of a CLIP model (Radford et al. 2021) as `open_clip` names it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from etude.clip_import import import_open_clip
 from reward_classifiers.files import ClassifierError
 
 HOG = "hog"
+EFFICIENTNET = "efficientnet_lite0"
 OPEN_CLIP = "open_clip:"
 _CELLS, _COLOUR_CELLS, _DIRECTIONS = 8, 16, 9
 
@@ -31,12 +32,16 @@ class Encoder(Protocol):
 
 
 def load_encoder(spec: str) -> Encoder:
-    """``hog`` or ``open_clip:<model>:<weights>``. Raises ClassifierError that says what is missing and what to do."""
+    """``hog``, ``efficientnet_lite0`` or ``open_clip:<model>:<weights>``. Raises ClassifierError."""
     if spec == HOG:
         return Hog()
+    if spec == EFFICIENTNET:
+        from reward_classifiers.efficientnet import EfficientNet
+
+        return EfficientNet()
     if spec.startswith(OPEN_CLIP):
         return ClipEncoder(spec)
-    raise ClassifierError(f"encoder {spec!r} is not known: use {HOG!r} or '{OPEN_CLIP}<model>:<weights>'")
+    raise ClassifierError(f"encoder {spec!r} is not known: use {HOG!r}, {EFFICIENTNET!r} or '{OPEN_CLIP}<model>:<weights>'")
 
 
 class Hog:

@@ -40,15 +40,15 @@ def label_command(argv: Sequence[str], ask: Callable[[str], str] = input) -> int
     arguments = parser.parse_args(argv)
     from etude.status import labelled_false_positives
     from reward_classifiers.judge import load_judge
-    from reward_classifiers.labels import STORE_NAME, add_label, calls, label_queue, open_labels, picture, precision_of
+    from reward_classifiers.labels import STORE_NAME, Answers, add_label, calls, label_queue, open_labels, picture, precision_of
 
     judge = load_judge(arguments.classifier)
     path = episodes_in(arguments.episodes)
     out = arguments.out or path.parent / STORE_NAME
-    answered, labels = [], []
+    answered, labels, answers = [], [], Answers(out)
     with open_store(path, "etude practice run") as source, open_labels(out, source) as store:
         judge.check(source.observation_spec)
-        questions = label_queue(judge, source, arguments.count)
+        questions = label_queue(judge, source, arguments.count, answers.known)
         called, attempts = calls(judge, source)
         for number, question in enumerate(questions, 1):
             picture(source, question, arguments.picture)
@@ -60,6 +60,7 @@ def label_command(argv: Sequence[str], ask: Callable[[str], str] = input) -> int
             answer = _answer(ask)
             if answer == "q":
                 break
+            answers.add(question, None if answer == "s" else answer == "y", judge.name)
             if answer == "s":
                 continue
             answered.append(question)

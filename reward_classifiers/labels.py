@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import math
+import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from etude.episodes.store import EpisodeStore
 from etude.specs import IMAGE_PREFIX, PHASES, ObservationSpec
 from etude.step import UNKNOWN, Step
+from etude.summary import read_json_lines
 from reward_classifiers.calibration import Rate, disagreement
 from reward_classifiers.files import ClassifierError
 from reward_classifiers.judge import ImageJudge
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from etude.episodes.segment import SegmentInfo
 
 STORE_NAME = "labels"
+Frame = tuple[str, int]
+"""``<actor>:<first sequence>`` of a segment, as the page names attempts, and the row."""
 DOUBT_SHARE = 0.5
 
 
@@ -41,14 +45,33 @@ class Question:
     doubt: float
 
 
-def label_queue(judge: ImageJudge, store: EpisodeStore, count: int) -> list[Question]:
-    """At most `count` frames of `store`: half of them the most doubtful, one per segment; the others the newest that were called
-    success, newest first.
+@dataclass(frozen=True)
+class Look:
+    """What a judge says about a segment, arrays ``(T,)``: `free` are the frames that no person has judged."""
 
-    Doubt is how near the probability lies to the threshold, or how far members disagree, whichever is more. Frames that a
-    person has judged are left out.
-    """
-    doubtful, positive = [], []
+    info: SegmentInfo
+    free: np.ndarray
+    probability: np.ndarray
+    doubt: np.ndarray
+    threshold: float
+
+    @property
+    def called(self) -> int | None:
+        """The first frame that was called success, where practice would have stopped."""
+        rows = np.flatnonzero(self.free & (self.probability >= self.threshold))
+        return int(rows[0]) if len(rows) else None
+
+
+def doubt_of(probability: np.ndarray, threshold: float) -> np.ndarray:
+    """How near to the threshold, 0 to 1."""
+    side = np.where(probability >= threshold, 1.0 - threshold, threshold)
+    return 1.0 - np.abs(probability - threshold) / side
+
+
+def label_queue(judge: ImageJudge, store: EpisodeStore, count: int, known: Container[Frame] = ()) -> list[Question]:
+    """`choose` among the segments of `store`. Doubt is how near the probability lies to the threshold, or how far members
+    disagree, whichever is more."""
+    looks = []
     for info in store.segments():
         if info.phase not in PHASES:
             continue
@@ -59,20 +82,27 @@ def label_queue(judge: ImageJudge, store: EpisodeStore, count: int) -> list[Ques
         logits = judge.segment_logits(segment.observation, info.phase)
         probability = judge.segment_probabilities(segment.observation, info.phase)
         threshold = judge.threshold(info.phase)
-        side = np.where(probability >= threshold, 1.0 - threshold, threshold)
-        doubt = np.maximum(
-            1.0 - np.abs(probability - threshold) / side, 2.0 * disagreement(logits, judge.calibration, info.phase)
-        )
-        row = int(np.argmax(np.where(free, doubt, -1.0)))
-        doubtful.append(Question("doubtful", info, row, float(probability[row]), float(doubt[row])))
-        called = np.flatnonzero(free & (probability >= threshold))
-        if len(called):
-            row = int(called[0])  # where practice would have stopped
-            positive.append(Question("positive", info, row, float(probability[row]), float(doubt[row])))
+        doubt = np.maximum(doubt_of(probability, threshold), 2.0 * disagreement(logits, judge.calibration, info.phase))
+        looks.append(Look(info, free, probability, doubt, threshold))
+    return choose(looks, count, known)
+
+
+def choose(looks: Iterable[Look], count: int, known: Container[Frame] = ()) -> list[Question]:
+    """At most `count` frames: half of them the most doubtful, one per segment; the others the newest that were called success,
+    newest first. Frames that a person has judged are left out, and so are those in `known`."""
+    doubtful: list[Question] = []
+    positive: list[Question] = []
+    for look in looks:
+        row = int(np.argmax(np.where(look.free, look.doubt, -1.0)))
+        doubtful.append(Question("doubtful", look.info, row, float(look.probability[row]), float(look.doubt[row])))
+        if look.called is not None:
+            row = look.called
+            positive.append(Question("positive", look.info, row, float(look.probability[row]), float(look.doubt[row])))
+    doubtful, positive = ([q for q in part if frame_of(q.info, q.row) not in known] for part in (doubtful, positive))
     positive.sort(key=lambda q: q.info.last_stamp_ns, reverse=True)
     positive = positive[: count - round(count * DOUBT_SHARE)]
-    taken = {(q.info.actor_id, q.info.segment, q.row) for q in positive}
-    doubtful = [q for q in doubtful if (q.info.actor_id, q.info.segment, q.row) not in taken]
+    taken = {frame_of(q.info, q.row) for q in positive}
+    doubtful = [q for q in doubtful if frame_of(q.info, q.row) not in taken]
     doubtful.sort(key=lambda q: q.doubt, reverse=True)
     return [*positive, *doubtful[: count - len(positive)]]
 
@@ -117,6 +147,53 @@ def questions_about(store: EpisodeStore, segments: Iterable[int]) -> list[Questi
         for number in segments
         if len(found.get(number, [])) == 1
     ]
+
+
+def frame_of(info: SegmentInfo, row: int) -> Frame:
+    return f"{info.actor_id}:{info.first_sequence}", row
+
+
+class Answers:
+    """What people said about single frames: JSON lines beside a store of labels, which the terminal and the page share, so that
+    nobody is asked twice. Skipped frames are in it too.
+
+    Attributes:
+        known: frames that were asked about.
+    """
+
+    def __init__(self, labels: Path) -> None:
+        self._path = labels.with_name(labels.name + ".jsonl")
+        self._said: dict[Frame, dict[str, Any]] = {}
+        for line in read_json_lines(self._path):
+            if isinstance(line.get("key"), str) and isinstance(line.get("row"), int):
+                self._said[line["key"], line["row"]] = line
+
+    @property
+    def known(self) -> set[Frame]:
+        return set(self._said)
+
+    def positives(self) -> Rate:
+        """Of the frames that were called success and then labelled, how many were."""
+        told = [line["success"] for line in self._said.values() if line.get("kind") == "positive"]
+        told = [success for success in told if success is not None]
+        return Rate(sum(map(bool, told)), len(told))
+
+    def add(self, question: Question, success: bool | None, judge: str) -> None:
+        """`success` None: skipped. `judge`: whose call it was."""
+        key, row = frame_of(question.info, question.row)
+        line = {
+            "key": key,
+            "row": row,
+            "kind": question.kind,
+            "phase": question.info.phase,
+            "success": success,
+            "probability": question.probability,
+            "judge": judge,
+            "stamp_ns": time.time_ns(),
+        }
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._said[key, row] = line
 
 
 def precision_of(questions: Sequence[Question], labels: Sequence[int]) -> Rate:

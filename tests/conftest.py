@@ -2,5 +2,7 @@
 
 from hypothesis import settings
 
+import simulation  # noqa: F401  decides how MuJoCo draws, which MuJoCo reads once, before a test's own import of it
+
 settings.register_profile("etude", deadline=None)
 settings.load_profile("etude")

@@ -191,6 +191,7 @@ def configuration(run: Run) -> RunConfig:
 def perform(run: Run) -> Row:
     """Demonstrations into a temporary store, then the run; returns its row of the results."""
     from benchmarks.episodic import Budget, offline_to_online
+    from benchmarks.learner import device_name
 
     config, suite = configuration(run), SUITES[run.suite]
     budget = Budget(suite.online_steps if run.entry.practises else 0, suite.evaluate_every_steps, suite.evaluation_episodes)
@@ -209,6 +210,7 @@ def perform(run: Run) -> Row:
         "practice": outcome.practice,
         "updates": outcome.updates,
         "updates_per_s": outcome.updates_per_s(),
+        "device": device_name(),
         "seconds": {name: round(value, 1) for name, value in outcome.seconds.items()},
         "metrics": outcome.metrics,
         "demonstrations": origin,
@@ -298,8 +300,12 @@ def needs_metaworld(suite: str) -> bool:
     return SUITES[suite].task.startswith("metaworld")
 
 
-def run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Row | None]]:
-    """Every run in a process of its own, `jobs` at a time; yields each with its row, or None when it failed."""
+def run_all(runs: Sequence[Run], jobs: int, device: str = "cpu") -> Iterator[tuple[Run, Row | None]]:
+    """Every run in a process of its own, `jobs` at a time; yields each with its row, or None when it failed.
+
+    Args:
+        device: ``cpu``, or ``gpu`` where all of them train on the first GPU, and act on the CPU.
+    """
     waiting, working = list(runs), dict[subprocess.Popen, tuple[Run, Path, int]]()
     free = list(range(jobs))
     with tempfile.TemporaryDirectory(prefix="etude-proof-") as folder:
@@ -308,7 +314,7 @@ def run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Row | None]]:
                 while waiting and free:
                     run, core = waiting.pop(0), free.pop(0)
                     out = Path(folder) / ("-".join(map(str, run.key)) + ".json")
-                    working[_start(run, out, core if jobs > 1 else None)] = (run, out, core)
+                    working[_start(run, out, core if jobs > 1 else None, device)] = (run, out, core)
                 time.sleep(0.2)
                 for process in [p for p in working if p.poll() is not None]:
                     run, out, core = working.pop(process)
@@ -322,10 +328,12 @@ def run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Row | None]]:
                 process.wait()
 
 
-def _start(run: Run, out: Path, core: int | None) -> subprocess.Popen:
+def _start(run: Run, out: Path, core: int | None, device: str) -> subprocess.Popen:
     """A worker with one thread; with a `core`, on that one alone."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
+    if device == "gpu":  # shared by the workers, so none takes its memory ahead
+        environment |= {"JAX_PLATFORMS": "cuda,cpu", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     core_text = "-" if core is None else str(core)
     python = str(BENCH_PYTHON) if needs_metaworld(run.suite) else sys.executable
     command = [python, __file__, "--worker", *map(str, run.key), str(out), core_text]
@@ -349,6 +357,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], choices=names, metavar="NAME", help=f"of {', '.join(names)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, one core each (default: %(default)s)")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="what trains (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="do not repeat runs that are recorded in docs/results")
     parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -367,7 +376,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     failed = []
     try:
-        for run, row in run_all([run for run in wanted if run.key not in done], max(1, arguments.jobs)):
+        for run, row in run_all([run for run in wanted if run.key not in done], max(1, arguments.jobs), arguments.device):
             if row is None:
                 failed.append(run)
                 print(f"{run} failed; its messages are above", flush=True)

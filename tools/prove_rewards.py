@@ -37,7 +37,7 @@ from etude.run_folder import data_root
 from etude.specs import PHASES
 from reward_classifiers.calibration import Rate
 from reward_classifiers.judge import load_judge
-from reward_classifiers.measure import Measurement, measure
+from reward_classifiers.measure import Measurement, Scores, measure
 from reward_classifiers.reweighting import adapt_classifier
 from reward_classifiers.train import train_classifier
 from simulation.variety import LIGHTS, Look, vary
@@ -125,7 +125,15 @@ def rates(result: Measurement) -> dict[str, Any]:
             several = [getattr(confusion, name) for confusion in parts.values()]
             rate = Rate(sum(r.successes for r in several), sum(r.trials for r in several))
             told.setdefault(kind, {})[name] = rate.to_json()
+    told["recall_at_1_percent"] = {phase: recall_at(scores, 0.01) for phase, scores in result.scores.items()}
     return told
+
+
+def recall_at(scores: Scores, share: float) -> float | None:
+    """Of the frames that show success, at the threshold that this share of these very failures passes: what the scores could do,
+    whichever threshold training chose. None without both kinds."""
+    right, wrong = scores.probability[scores.truth == 1], scores.probability[scores.truth == 0]
+    return round(float((right > np.quantile(wrong, 1.0 - share)).mean()), 3) if len(right) and len(wrong) else None
 
 
 def backends(encoder: str | None) -> dict[str, ClassifierConfig]:
@@ -137,6 +145,7 @@ def backends(encoder: str | None) -> dict[str, ClassifierConfig]:
     }
     if encoder:
         told[f"probe {encoder}"] = ClassifierConfig(backend="probe", encoder=encoder)
+    if encoder and encoder.startswith("open_clip:"):
         told[f"zero_shot {encoder}"] = ClassifierConfig(backend="zero_shot", encoder=encoder)
     return told
 
@@ -220,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tasks", nargs="+", default=["slide", "drawer", "relocate"])
     parser.add_argument("--backends", nargs="+", metavar="NAME", help="beginnings of their names (default: all that can run)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--encoder", help="also probe and zero-shot with this one, open_clip:<model>:<weights>")
+    parser.add_argument("--encoder", help="also a probe on this one, and zero-shot where it is open_clip:<model>:<weights>")
     parser.add_argument("--demonstrations", type=int, default=20, help="per direction (default: %(default)s)")
     parser.add_argument("--play-segments", type=int, default=20, help="labelled, per direction (default: %(default)s)")
     parser.add_argument("--test-segments", type=int, default=500, help="unseen episodes per task (default: %(default)s)")

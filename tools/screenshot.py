@@ -4,6 +4,7 @@ Apart from the packages because nothing of the system needs it.
 
     python tools/screenshot.py                                  # a short run of the demo, its page, and the scene
     python tools/screenshot.py page --url http://127.0.0.1:8420 # the page of a run that is going on
+    python tools/screenshot.py fleet --url http://127.0.0.1:8440 # several runs side by side (etude dashboard)
     python tools/screenshot.py scene                            # the scene only
 """
 
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEMO = REPOSITORY / "robot_configs" / "runs" / "demo.yaml"
@@ -35,9 +36,15 @@ CHROMIUM_ARGUMENTS = [
     "--hide-scrollbars",
 ]
 VIEWS: dict[str, tuple[Literal["dark", "light"], int, int, float]] = {
-    "dashboard-dark": ("dark", 1280, 800, 1.5),
-    "dashboard-light": ("light", 1280, 800, 1.5),
+    "dashboard-dark": ("dark", 1280, 960, 1.5),
+    "dashboard-light": ("light", 1280, 960, 1.5),
     "dashboard-phone": ("dark", 390, 844, 2),
+    "curves": ("light", 1280, 1100, 1.5),
+    "attempts": ("dark", 1280, 800, 1.5),
+}
+FLEET_VIEWS: dict[str, tuple[Literal["dark", "light"], int, int, float]] = {
+    "fleet": ("dark", 1280, 640, 1.5),
+    "fleet-phone": ("light", 390, 844, 2),
 }
 
 
@@ -46,16 +53,20 @@ def find_chromium() -> str | None:
     return next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 
 
+def _chromium() -> str:
+    path = find_chromium()
+    if path is None:
+        raise SystemExit("No Chromium was found. Install one (apt-get install chromium) and run this again.")
+    return path
+
+
 def take_page(url: str, out: Path, names: list[str], full_page: bool, seconds: float) -> None:
     """Write ``<name>.png`` for every view; waits until the page is live and has shown a picture or `seconds` have passed."""
     from playwright.sync_api import TimeoutError as Timeout
     from playwright.sync_api import sync_playwright
 
-    chromium = find_chromium()
-    if chromium is None:
-        raise SystemExit("No Chromium was found. Install one (apt-get install chromium) and run this again.")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=CHROMIUM_ARGUMENTS)
         for name in names:
             scheme, width, height, scale = VIEWS[name]
             page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": height}, device_scale_factor=scale)
@@ -67,7 +78,52 @@ def take_page(url: str, out: Path, names: list[str], full_page: bool, seconds: f
                 print(f"{url} has shown no live picture within {seconds:g} s; taken as it is", file=sys.stderr)
             page.wait_for_timeout(int(seconds * 1000))
             path = out / f"{name}.png"
-            page.screenshot(path=str(path), full_page=full_page)
+            if name == "curves":
+                _photograph_curves(page, path)
+            else:
+                if name == "attempts":
+                    _open_an_attempt(page)
+                page.screenshot(path=str(path), full_page=full_page)
+            page.close()
+            _shrink(path)
+            print(f"{path}  {path.stat().st_size / 1024:.0f} KB")
+        browser.close()
+
+
+def _photograph_curves(page: Any, path: Path) -> None:
+    """The curves alone, with the pointer on one of them."""
+    curves = page.locator(".curves")
+    curves.scroll_into_view_if_needed()
+    page.wait_for_selector("#curves .u-over")
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")  # below the bar, which stays at the top
+    page.locator("#curves .u-over").first.hover()
+    page.wait_for_timeout(500)
+    curves.screenshot(path=str(path))
+
+
+def _open_an_attempt(page: Any) -> None:
+    """The last success of the last minutes, some steps after its beginning; any attempt, if there was none."""
+    succeeded = page.locator("#timeline .lane.ok")
+    (succeeded if succeeded.count() else page.locator("#timeline .lane")).last.click(force=True)
+    page.wait_for_selector("#episode-pictures img")
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(1000)
+
+
+def take_fleet(url: str, out: Path, seconds: float) -> None:
+    """Write a picture of the tiles for every view."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=CHROMIUM_ARGUMENTS)
+        for name, (scheme, width, height, scale) in FLEET_VIEWS.items():
+            page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": height}, device_scale_factor=scale)
+            page.goto(url)
+            page.wait_for_selector(".tile")
+            page.wait_for_timeout(int(seconds * 1000))
+            path = out / f"{name}.png"
+            page.screenshot(path=str(path))
             page.close()
             _shrink(path)
             print(f"{path}  {path.stat().st_size / 1024:.0f} KB")
@@ -165,18 +221,23 @@ def main() -> None:
     page.add_argument("--views", nargs="+", choices=list(VIEWS), default=list(VIEWS))
     page.add_argument("--full-page", action="store_true")
     page.add_argument("--seconds", type=float, default=3.0, help="how long the page may gather data first")
+    fleet = commands.add_parser("fleet", help="several runs side by side, of an `etude dashboard` that is going on")
+    fleet.add_argument("--url", default="http://127.0.0.1:8440")
+    fleet.add_argument("--seconds", type=float, default=3.0, help="how long the page may gather data first")
     scene = commands.add_parser("scene", help="the simulated scene")
     scene.add_argument("--config", type=Path, default=DEMO)
     scene.add_argument("--seed", type=int, default=0)
     scene.add_argument("--steps", type=int, default=12)
     for command in (demo, scene):
         command.add_argument("overrides", nargs="*", help="key=value for the configuration")
-    for command in (demo, page, scene):
+    for command in (demo, page, fleet, scene):
         command.add_argument("--out", type=Path, default=IMAGES)
     arguments = parser.parse_args(sys.argv[1:] or ["demo"])
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.command == "page":
         take_page(arguments.url, arguments.out, arguments.views, arguments.full_page, arguments.seconds)
+    elif arguments.command == "fleet":
+        take_fleet(arguments.url, arguments.out, arguments.seconds)
     elif arguments.command == "scene":
         take_scene(arguments.config, arguments.overrides, arguments.out, arguments.seed, arguments.steps)
     else:

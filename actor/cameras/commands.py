@@ -75,12 +75,12 @@ def camera_preview(argv: Sequence[str]) -> int:
 def camera_of(robot: str, name: str) -> tuple[FrankaConfig, CameraConfig]:
     """Raises ConfigError for a robot without that camera."""
     config = build(RobotConfig, read_named("robots", robot), robot)
-    cameras = config.franka.cameras if config.franka else {}
-    if config.franka is None or name not in cameras:
+    cameras = {camera: arm for arm in config.frankas.values() for camera in arm.cameras}
+    if name not in cameras:
         raise ConfigError(
             f"robot {robot!r} has no camera {name!r} of its own; it has {', '.join(sorted(cameras)) or 'none (is it simulated?)'}"
         )
-    return config.franka, cameras[name]
+    return cameras[name], cameras[name].cameras[name]
 
 
 @contextmanager

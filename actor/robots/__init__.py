@@ -20,6 +20,10 @@ def make_robot(config: RunConfig, seed: int) -> Robot:
         from actor.robots.go1_sim import Go1SimRobot
 
         return Go1SimRobot(config.task, config.robot, config.observation, seed)
+    if config.robot.arms:
+        from actor.robots.two_arms import TwoArms
+
+        return TwoArms(config.task, config.robot, config.observation, namespace=config.robot_namespace)
     if config.robot.kind == "franka":
         from actor.robots.franka import FrankaRobot
 

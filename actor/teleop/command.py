@@ -31,6 +31,7 @@ class TeleopCommand:
         gripper: absolute opening, -1 closed to +1 open; NaN leaves it as it is.
         buttons: names of the buttons that are down, e.g. ``success``; ``stop`` is the software stop.
         at_s: ``time.monotonic()`` when it was given, seconds, as well as the receiver knows.
+        instruction: the words that it carries out, which become the instruction of the steps that it moves; empty: none.
     """
 
     operator: str
@@ -41,6 +42,7 @@ class TeleopCommand:
     gripper: float = math.nan
     buttons: tuple[str, ...] = ()
     at_s: float = -math.inf
+    instruction: str = ""
 
 
 def refusal(spec: ActionSpec) -> str:

@@ -1,9 +1,13 @@
 // The live connection and the commands: snapshots and pictures come over one WebSocket, commands go out as POSTs,
 // so that the stop never waits behind video.
 
+import "./curves.js";
 import { toggleEpisodes } from "./episodes.js";
+import { toggleFrames } from "./frames.js";
+import { renderTimeline } from "./timeline.js";
 import { giveBack, onKeys, renderTeleop, takeOver, taken } from "./teleop.js";
 import { drawPicture, goesOn, render, renderLink } from "./view.js";
+import { renderWords, speak } from "./words.js";
 
 const decoder = new TextDecoder();
 let retryMs = 500;
@@ -26,6 +30,8 @@ function connect() {
       renderLink("live");
       render(snapshot);
       renderTeleop(snapshot.status);
+      renderWords(snapshot.status);
+      renderTimeline(snapshot);
       return;
     }
     const bytes = new Uint8Array(data);
@@ -37,9 +43,9 @@ function connect() {
     }
     if (socket.readyState === WebSocket.OPEN) socket.send("drawn");
   };
-  socket.onclose = () => {
+  socket.onclose = ({ code, reason }) => {
     clearInterval(watchdog);
-    renderLink("lost", retryMs);
+    renderLink("lost", retryMs, code === 1013 ? reason : "");
     setTimeout(connect, retryMs);
     retryMs = Math.min(retryMs * 1.7, 5000);
   };
@@ -107,8 +113,10 @@ element("shortcuts-close").addEventListener("click", help);
 onKeys({
   Space: stop,
   KeyT: () => (taken() ? giveBack() : takeOver()),
+  Slash: speak,
   KeyP: () => !element("pause").disabled && pause(),
   KeyB: toggleEpisodes,
+  KeyL: () => !element("open-frames").hidden && toggleFrames(),
   Help: help,
 });
 

@@ -157,3 +157,16 @@ export class Strip {
     this.area.setAttribute("d", screen.length ? `${path(screen)}L${screen.at(-1)[0].toFixed(1)} 39L${screen[0][0].toFixed(1)} 39Z` : "");
   }
 }
+
+/** A probability per step (null: not judged) under the strip of an attempt's steps; the last one is of the last observation. */
+export function drawSteps(host, values) {
+  const judged = values.map((value, i) => [i, value]).filter(([, value]) => value !== null);
+  host.hidden = !judged.length;
+  host.replaceChildren();
+  if (!judged.length) return;
+  const actions = Math.max(1, values.length - 1);
+  const svg = shape("svg", { preserveAspectRatio: "none", viewBox: "0 0 100 40", role: "img", "aria-label": "P(success) in each step" }, host);
+  for (const y of [1, 20, 39]) shape("line", { class: "grid", x1: 0, x2: 100, y1: y, y2: y, "vector-effect": "non-scaling-stroke" }, svg);
+  const screen = judged.map(([i, value]) => [(100 * Math.min(i + 0.5, actions)) / actions, 39 - 38 * value]);
+  shape("path", { class: "line forward", d: path(screen), "vector-effect": "non-scaling-stroke" }, svg);
+}

@@ -1,5 +1,6 @@
 // The stored attempts of the run: a list, and one attempt at a time with its pictures and a strip that says who acted when.
 
+import { drawSteps } from "./charts.js";
 import { taken } from "./teleop.js";
 
 const element = (id) => document.getElementById(id);
@@ -37,7 +38,7 @@ const outcome = (success) => (success === null ? "not judged" : success ? "succe
 
 // --- the list -----------------------------------------------------------------------------------------------------------
 
-async function more(fresh) {
+async function more(fresh, wanted) {
   try {
     const answer = await ask(`episodes${oldest && !fresh ? `?before=${encodeURIComponent(oldest)}` : ""}`);
     if (fresh) list.replaceChildren();
@@ -47,7 +48,7 @@ async function more(fresh) {
     element("episode-count").textContent = answer.total ? `${answer.total} stored` : "";
     element("episode-empty").hidden = answer.total > 0;
     complain(null);
-    if (fresh && answer.attempts.length) await show(answer.attempts[0].key);
+    if (fresh && answer.attempts.length) await show(wanted ?? answer.attempts[0].key);
   } catch (error) {
     complain(error);
   }
@@ -86,7 +87,11 @@ async function show(key) {
     complain(error);
     return;
   }
-  for (const button of list.children) button.setAttribute("aria-current", button.dataset.attempt === key);
+  for (const button of list.children) {
+    const current = button.dataset.attempt === key;
+    button.setAttribute("aria-current", current);
+    if (current) button.scrollIntoView({ block: "nearest" });
+  }
   const { phase, segment, instruction, success, judged_by: judge, cameras, sources } = shown;
   element("episode-title").textContent = `Attempt ${segment}, ${phase}: ${outcome(success)}`;
   element("episode-facts").textContent = [instruction, `policy v${shown.policy_version[0]}`, judge && `judged by ${judge}`].filter(Boolean).join("  ·  ");
@@ -106,6 +111,7 @@ async function show(key) {
     mark.dataset.step = i;
     return mark;
   }));
+  drawSteps(element("episode-probability"), shown.probability);
   element("episode-slider").max = shown.reward.length - 1;
   go(0);
 }
@@ -157,6 +163,13 @@ export function toggleEpisodes() {
   dialog.show(); // not modal: the software stop above it stays within reach
   oldest = null;
   more(true);
+}
+
+/** The attempt with this key, wherever in the list it is. */
+export function openEpisode(key) {
+  if (!dialog.open) dialog.show();
+  oldest = null;
+  more(true, key);
 }
 
 element("open-episodes").addEventListener("click", toggleEpisodes);

@@ -37,11 +37,11 @@ const percent = (rate) => (rate === null ? "–" : `${Math.round(rate * 100)}%`)
 
 // --- connection -----------------------------------------------------------------------------------------------------
 
-export function renderLink(state, retryMs = 0) {
+export function renderLink(state, retryMs = 0, reason = "") {
   document.body.dataset.link = state;
   text("link-text", state === "live" ? "Live" : "Connection lost");
   element("notice-link").hidden = state === "live";
-  text("notice-link-text", `The robot goes on without this page. Trying again every ${(retryMs / 1000).toFixed(1)} s; what you see is old.`);
+  text("notice-link-text", `${reason && `${reason}. `}The robot goes on without this page. Trying again every ${(retryMs / 1000).toFixed(1)} s; what you see is old.`);
   for (const canvas of document.querySelectorAll("canvas")) canvas.classList.toggle("stale", state !== "live");
 }
 
@@ -206,6 +206,7 @@ function renderJudge({ run, status: s }) {
   element("judge-body").hidden = !learned;
   element("judge-empty").hidden = learned;
   text("judge-empty", "This run is rewarded by the environment's own ground truth; no classifier is involved.");
+  element("open-frames").hidden = !learned || Boolean(run.replay);
   if (!learned) return;
   text("judge-note", !s?.judge.outcomes ? (run.simulated ? "compared with the simulator's truth" : "") : `against the truth of ${whole.format(s.judge.outcomes)} attempts`);
   for (const name of ["precision", "recall"]) {

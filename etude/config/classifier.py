@@ -17,9 +17,9 @@ class ClassifierConfig(Model):
     )
     encoder: str = Field(
         "hog",
-        pattern=r"^(hog|open_clip:[^:]+:.+)$",
-        description="Of probe and zero_shot. hog: edges and colours on a grid, no weights. open_clip:<model>:<weights>: an image "
-        "tower, weights by tag or as a file.",
+        pattern=r"^(hog|efficientnet_lite0|open_clip:[^:]+:.+)$",
+        description="Of probe and zero_shot. hog: edges and colours on a grid, no weights. efficientnet_lite0: pretrained, its "
+        "weights are a package (extra backbone). open_clip:<model>:<weights>: an image tower, weights by tag or as a file.",
     )
     head: Literal["linear", "mlp", "attention"] = Field("mlp", description="attention: over the views and the last frames.")
     frames: int = Field(1, ge=1, le=16, description="Last frames that a head looks at.")
@@ -81,7 +81,7 @@ class ClassifierConfig(Model):
             raise ValueError(
                 "classifier.tuning_updates tunes a vlm in this process: leave classifier.endpoint empty, or set it to 0"
             )
-        if self.backend == "zero_shot" and self.encoder == "hog":
+        if self.backend == "zero_shot" and not self.encoder.startswith("open_clip:"):
             raise ValueError(
                 "classifier.backend 'zero_shot' compares pictures with sentences: set classifier.encoder to open_clip:…"
             )

@@ -43,7 +43,7 @@ def load_run_config(
             data[part] = read_named(folder, value)
         elif isinstance(value, dict) and isinstance(value.get("base"), str):
             inner = {key: item for key, item in value.items() if key != "base"}
-            data[part] = _merge(read_named(folder, value["base"]), inner)
+            data[part] = merged(read_named(folder, value["base"]), inner)
     for keys, value in parsed:
         if len(keys) > 1:
             _set(data, keys, value)
@@ -114,12 +114,13 @@ def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
     data[keys[-1]] = value
 
 
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` in place of the same keys, mappings inside mappings alike."""
+    result = dict(base)
     for key, value in changes.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
 
 
 def _explain(model: type[BaseModel], item: Any) -> str:

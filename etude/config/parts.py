@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from etude.config.arms import expanded
 from etude.config.go1 import Go1Config
 from etude.config.hardware import FrankaConfig
 from etude.config.model import Model
@@ -39,24 +40,45 @@ class RobotConfig(Model):
     )
     safety: SafetyLimits = SafetyLimits()
     franka: FrankaConfig | None = Field(None, description="The arm behind ROS 2, for kind franka.")
+    arms: dict[Literal["left", "right"], FrankaConfig] = Field(
+        default_factory=dict,
+        description="Instead of franka: two of them. Each by its own settings, or by `robot`, `prefix` and `changes` "
+        "(etude/config/arms.py).",
+    )
     go1: Go1Config | None = Field(None, description="For kind go1: a real one, over the network; none: the simulated one.")
 
     @model_validator(mode="after")
     def _kind_fits(self) -> "RobotConfig":
-        if (self.kind == "franka") != (self.franka is not None):
+        if self.arms and (self.franka is not None or len(self.arms) != 2):
+            raise ValueError("arms are a left and a right one, instead of franka: see robot_configs/robots/franka_fr3_dual.yaml")
+        if (self.kind == "franka") != bool(self.frankas):
             raise ValueError(
-                "kind franka needs the key franka, and no other kind takes it: see robot_configs/robots/franka_fr3.yaml"
+                "kind franka needs the key franka, or arms, and no other kind takes them: see robot_configs/robots/"
+                "franka_fr3.yaml"
             )
+        shared = [name for name in self.arms["left"].cameras if name in self.arms["right"].cameras] if self.arms else []
+        if shared:
+            raise ValueError(f"cameras {', '.join(shared)} belong to both arms: a camera is listed with one of them")
         if self.go1 is not None and self.kind != "go1":
             raise ValueError("the key go1 is for kind go1: see robot_configs/robots/go1.yaml")
         if self.real and self.pace != "realtime":
             raise ValueError("a real robot moves in real time: set pace to realtime")
         return self
 
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _expand(cls, arms: Any) -> Any:
+        return {side: expanded(side, data) for side, data in arms.items()} if isinstance(arms, dict) else arms
+
+    @property
+    def frankas(self) -> dict[str, FrankaConfig]:
+        """The arms by side; one arm alone has none (the empty name)."""
+        return {"": self.franka} if self.franka is not None else {str(side): arm for side, arm in self.arms.items()}
+
     @property
     def real(self) -> bool:
         """It is reached over a network, has a safety node, and neither an expert nor a second scene."""
-        return self.franka is not None or self.go1 is not None
+        return bool(self.frankas) or self.go1 is not None
 
 
 class DirectionConfig(Model):

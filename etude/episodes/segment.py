@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,22 @@ _COMPRESSOR = Blosc("lz4", clevel=1, shuffle=Blosc.BITSHUFFLE)
 
 
 @dataclass(frozen=True)
+class Correction:
+    """Words of a person that the steps `first` to `last` of a segment, places in its arrays, carried out."""
+
+    first: int
+    last: int
+    instruction: str
+
+
+@dataclass(frozen=True)
 class SegmentInfo:
     """Summary of a stored segment; everything that a listing needs without reading arrays.
 
     `success` and `success_truth` are those of the last step. `first_index` is above 0 when the store was asked to cut the
     segment and the rest arrived later. `cut` says that the actor never sent a last step. Times are nanoseconds since the epoch.
-    `sources` counts steps by who acted, the last step (which has no action) excluded.
+    `sources` counts steps by who acted, the last step (which has no action) excluded. `instruction` is the goal; `corrections`
+    are the runs of steps that carried out a person's words instead.
     """
 
     actor_id: str
@@ -66,6 +76,7 @@ class SegmentInfo:
     last_stamp_ns: int
     policy_version: int
     sources: dict[str, int]
+    corrections: tuple[Correction, ...] = ()
     path: Path | None = field(default=None, compare=False)
 
     @property
@@ -104,6 +115,7 @@ class Segment:
     def steps(self) -> list[Step]:
         """The segment as steps; arrays are views."""
         info = self.info
+        words = {t: one.instruction for one in info.corrections for t in range(one.first, one.last + 1)}
         return [
             Step(
                 actor_id=info.actor_id,
@@ -113,7 +125,7 @@ class Segment:
                 stamp_ns=int(self.stamp_ns[t]),
                 phase=info.phase,
                 task=info.task,
-                instruction=info.instruction,
+                instruction=words.get(t, info.instruction),
                 observation={key: array[t] for key, array in self.observation.items()},
                 action=self.action[t],
                 policy_action=self.policy_action[t],
@@ -140,6 +152,9 @@ def segment_from_steps(steps: Sequence[Step]) -> Segment:
         nothing = np.zeros_like(steps[-1].action)
         steps[-1] = replace(steps[-1], is_last=True, is_terminal=False, action=nothing, policy_action=nothing, reward=0.0)
     first, last = steps[0], steps[-1]
+    goal = _goal(steps, cut)
+    if cut:
+        steps[-1] = replace(steps[-1], instruction=goal)
     sources = [step.source for step in steps[:-1]]
 
     def column(name: str, dtype: Any) -> np.ndarray:
@@ -153,7 +168,7 @@ def segment_from_steps(steps: Sequence[Step]) -> Segment:
         segment=first.segment,
         phase=first.phase,
         task=first.task,
-        instruction=first.instruction,
+        instruction=goal,
         first_sequence=first.sequence,
         length=len(steps),
         first_index=first.index,
@@ -166,6 +181,7 @@ def segment_from_steps(steps: Sequence[Step]) -> Segment:
         last_stamp_ns=int(last.stamp_ns),
         policy_version=int(last.policy_version),
         sources={source.name.lower(): sources.count(source) for source in Source if source in sources},
+        corrections=_corrections(steps, goal),
     )
     return Segment(
         info=info,
@@ -185,6 +201,25 @@ def segment_from_steps(steps: Sequence[Step]) -> Segment:
         sequence=column("sequence", np.int64),
         judged_by=[step.judged_by for step in steps],
     )
+
+
+def _goal(steps: Sequence[Step], cut: bool) -> str:
+    """The instruction of the segment itself. A last step moved nothing and has it; of one that was cut short, what was not a
+    person's doing has it."""
+    own = steps[-1:] if not cut else [step for step in steps if step.source is not Source.HUMAN]
+    return (own or steps)[-1].instruction
+
+
+def _corrections(steps: Sequence[Step], goal: str) -> tuple[Correction, ...]:
+    runs: list[Correction] = []
+    for t, step in enumerate(steps):
+        if step.instruction == goal:
+            continue
+        if runs and runs[-1].last == t - 1 and runs[-1].instruction == step.instruction:
+            runs[-1] = replace(runs[-1], last=t)
+        else:
+            runs.append(Correction(t, t, step.instruction))
+    return tuple(runs)
 
 
 # --- zarr -----------------------------------------------------------------------------------------------------------
@@ -280,12 +315,15 @@ def read_segment(info: SegmentInfo, observation_spec: ObservationSpec, action_sp
 
 
 def info_to_json(info: SegmentInfo) -> dict[str, Any]:
-    return {name: getattr(info, name) for name in SegmentInfo.__dataclass_fields__ if name != "path"}
+    data = {name: getattr(info, name) for name in SegmentInfo.__dataclass_fields__ if name != "path"}
+    return data | {"corrections": [asdict(one) for one in info.corrections]}
 
 
 def info_from_json(data: dict[str, Any], path: Path) -> SegmentInfo:
-    """Inverse of `info_to_json`. Raises TypeError when keys are missing or unknown."""
-    return SegmentInfo(**data, path=path)
+    """Inverse of `info_to_json`; segments written before there were corrections have none. Raises TypeError when keys are missing
+    or unknown."""
+    corrections = tuple(Correction(**one) for one in data.get("corrections", ()))
+    return SegmentInfo(**{**data, "corrections": corrections}, path=path)
 
 
 def _float_columns(observation_spec: ObservationSpec, action_spec: ActionSpec) -> list[str]:

@@ -337,7 +337,7 @@ class EpisodeStore:
 
 
 def _identity(step: Step) -> tuple[Any, ...]:
-    return step.segment, step.phase, step.task, step.instruction
+    return step.segment, step.phase, step.task
 
 
 def _lock(path: Path) -> int:

@@ -18,7 +18,7 @@ def test_it_is_mujocos_jacobian_in_random_poses():
     from actor.robots import make_robot
 
     robot = make_robot(load_run_config("robot_configs/runs/demo_state.yaml", ["robot=sim_panda"]), 0)
-    import mujoco  # only now: it reads once, when it is imported, how to draw, which `simulation` decides
+    import mujoco
 
     model, data = robot.tabletop.model, mujoco.MjData(robot.tabletop.model)
     body = model.body("link7").id

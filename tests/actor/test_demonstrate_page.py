@@ -11,7 +11,7 @@ import pytest
 from point_robot import PointRobot, point_config
 from websockets.sync.client import connect
 
-from actor import operator_demonstrations
+from actor import demonstration_quality, operator_demonstrations
 from actor.operator_demonstrations import Session, Stage
 from actor.teleop.command import TeleopError
 from etude.episodes.store import EpisodeStore
@@ -31,7 +31,7 @@ def config():
 
 def test_keys_held_on_the_page_become_a_demonstration(tmp_path, config, monkeypatch):
     monkeypatch.setattr(operator_demonstrations, "COUNTDOWN_S", 0.3)
-    monkeypatch.setattr(operator_demonstrations, "LONGEST_IDLE_SHARE", 1.0)  # of a busy machine, not of the person
+    monkeypatch.setattr(demonstration_quality, "LONGEST_IDLE_SHARE", 1.0)  # of a busy machine, not of the person
     robot = PointRobot()
     robot.x_m = 0.7
     store = EpisodeStore.create(tmp_path / "store", robot.observation_spec, robot.action_spec, {})

@@ -11,7 +11,8 @@ from point_robot import STEP_M, PointRobot, point_config
 
 from actor.commands import CommandError
 from actor.demonstration_editing import _read, demo_delete, demo_replay, demo_trim
-from actor.operator_demonstrations import COUNTDOWN_S, Session, Stage, quality_problems
+from actor.demonstration_quality import quality_problems
+from actor.operator_demonstrations import COUNTDOWN_S, Session, Stage
 from actor.teleop.command import TeleopCommand
 from etude.episodes.store import EpisodeStore
 from etude.episodes.validate import validate_store
@@ -152,6 +153,8 @@ def test_quality_says_what_is_wrong(tmp_path):
     assert "too long" in quality_problems(steps, 0.0, 0.02, 2, names, STEP_M)[0]
     late = [replace(s, stamp_ns=n * 90_000_000) for n, s in enumerate(steps)]
     assert "dropped frames" in quality_problems(late, *good)[0]
+    set_back = [replace(s, stamp_ns=s.stamp_ns - (n >= 2) * 50_000_000) for n, s in enumerate(steps)]
+    assert "clock skew: 1 of" in quality_problems(set_back, *good)[0]
     far = {"state": np.array([5.0, 0.8], np.float32)}
     assert "jumps" in quality_problems([*steps[:3], replace(steps[3], observation=far), *steps[4:]], *good)[0]
 

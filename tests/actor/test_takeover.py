@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from point_robot import STEP_M, PointPolicy, PointRobot, point_config
 
 from actor.control_loop import ControlLoop
+from actor.corrections import Motion, command_at
 from actor.safety import GRIPPER
 from actor.teleop.command import DelayMeter, TeleopCommand, action_of
 from etude.specs import ActionSpec
@@ -309,3 +310,29 @@ def test_a_stutter_of_the_network_is_seen_whatever_the_senders_clock_says():
     meter = DelayMeter()
     ages = [meter.age_s(1000.0 + 0.05 * n, 5.0 + 0.05 * n + (0.4 if n == 10 else 0.0)) for n in range(20)]
     assert ages[10] == pytest.approx(0.4) and max(ages[:10] + ages[11:]) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_words_move_the_robot_and_are_the_instruction_of_their_steps_alone():
+    """A correction in words is a takeover like any other; the goal comes back with the policy, within the same segment."""
+    t = Turns().practise().turn(times=3)
+    motions = (Motion("to the left", (-0.5 * STEP_M * RATE_HZ, 0.0, 0.0), 0.0, math.nan, 0.1),)
+    began_s = time.monotonic()
+
+    def said():
+        now_s = time.monotonic()
+        return command_at(motions, now_s - began_s, "ada", "a bit to the left", now_s)
+
+    while time.monotonic() < began_s + 0.1:
+        t.turn(said)
+    t.turn(said).turn(times=4)
+    assert t.status.authority == "policy" and {step.segment for step in t.steps} == {1}
+    words = [(step.source, step.instruction) for step in t.steps]
+    assert [pair for pair, _ in itertools.groupby(words)] == [
+        (Source.POLICY, "right"),
+        (Source.HUMAN, "a bit to the left"),
+        (Source.POLICY, "right"),
+    ]
+    moved = [step.action[0] for step in t.steps if step.source is Source.HUMAN]
+    assert moved == pytest.approx([-0.5] * len(moved))
+    t.turn(lambda: command(speed=0.2), times=2).turn(lambda: command(takeover=False, deadman=False)).turn(times=2)
+    assert {step.instruction for step in t.steps[len(words) :]} == {"right"}, "hands say no words"

@@ -9,6 +9,7 @@ import argparse
 import io
 import math
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,11 +19,16 @@ from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from made_history import make_history
+
 from dashboard.app import Answer, create_app
+from dashboard.curves import Curves
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
 from dashboard.teleop import Held
+from dashboard.timeline import Timeline
 from etude.config import RunConfig
+from etude.run_folder import RunFolder
 from etude.status import HelpRequest, Mode, PracticeStatus, SuccessRate
 
 
@@ -125,6 +131,9 @@ class DemoBridge:
     def limit_speed(self, share: float) -> Answer:
         return self._took("limit_speed", share)
 
+    def correct(self, text: str) -> Answer:
+        return self._took("correct", text)
+
     def label(self, segment: int, success: bool) -> Answer:
         return self._took("label", segment, success)
 
@@ -177,6 +186,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8420)
     parser.add_argument("--scenario", choices=["practising", "help", "stopped", "empty", "state"], default="practising")
     parser.add_argument("--pictures", type=Path, help="Folder with <camera>.jpg to show instead of drawn ones.")
+    parser.add_argument("--token", default="")
     arguments = parser.parse_args()
     changes = (
         {"observation": "state", "recipe": {"name": "rlpd", "reward": {"kind": "environment"}}}
@@ -187,9 +197,12 @@ def main() -> None:
     if arguments.scenario != "empty":
         fill_history(view)
         threading.Thread(target=_live, args=(view, arguments.scenario, arguments.pictures), daemon=True).start()
+    folder = RunFolder(Path(tempfile.mkdtemp(prefix="etude-page-")) / "demo-slide-pixels-s0")
+    segments = make_history(folder) if arguments.scenario != "empty" else []
+    curves, timeline = Curves(folder, lambda: segments), Timeline(folder, lambda: segments)
     listener = open_port("127.0.0.1", arguments.port)
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    make_server(create_app(DemoBridge(view))).run(sockets=[listener])
+    make_server(create_app(DemoBridge(view), token=arguments.token, curves=curves, timeline=timeline)).run(sockets=[listener])
 
 
 def _live(view: RunView, scenario: str, pictures: Path | None) -> None:

@@ -10,8 +10,9 @@ from demo_bridge import DemoBridge, example_config, example_status, picture
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from dashboard.app import MAX_UNDRAWN, Answer, create_app
+from dashboard.app import Answer, create_app
 from dashboard.guard import refusal
+from dashboard.live import MAX_UNDRAWN
 from dashboard.run_view import RunView
 from dashboard.server import DashboardError, open_port
 
@@ -67,6 +68,7 @@ def test_a_camera_without_a_picture_says_so(client: TestClient, bridge: DemoBrid
         ("label", {"segment": 7, "success": True}, ("label", 7, True)),
         ("speed", {"share": 0.3}, ("limit_speed", 0.3)),
         ("speed", {"share": 1}, ("limit_speed", 1.0)),
+        ("correct", {"text": "a bit to the left"}, ("correct", "a bit to the left")),
     ],
 )
 def test_each_command_reaches_the_bridge_once(

@@ -57,6 +57,13 @@ def test_keys_step_through_an_attempt_and_the_strip_says_who_acted(page):
     assert "the policy acts" in page.inner_text("#episode-step")
 
 
+def test_the_classifiers_probability_is_drawn_under_the_steps(page):
+    page.click("#episode-list button:has(b:text-is('5'))")
+    page.wait_for_selector("#episode-probability path.line")
+    heights = [float(point.split()[1]) for point in page.get_attribute("#episode-probability path", "d")[1:].split("L")]
+    assert len(heights) == STEPS + 1 and heights[0] > 30 > 10 > heights[-1]  # 0.1 until the last observation, which has 0.9
+
+
 def test_a_judge_that_was_wrong_is_marked(page):
     assert page.locator("#episode-list em").count() == 1
     assert "4" in page.inner_text("#episode-list button:has(em) b")

@@ -174,3 +174,27 @@ def test_the_space_key_stops_the_arm(browser, live: Live) -> None:  # noqa: F811
     time.sleep(0.5)
     assert len(live.acted_s) == acted, "the key is still held, and nothing moves"
     page.close()
+
+
+def test_words_on_the_page_move_the_arm_and_are_stored_with_their_steps(browser, live: Live) -> None:  # noqa: F811
+    live.until(lambda: len(live.steps) > 3, "the policy acts")
+    page = browser.new_page()
+    page.goto(live.url)
+    page.wait_for_selector("#words-field:enabled")
+    page.keyboard.press("/")
+    page.keyboard.type("dance a waltz")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#words-told.refused:has-text('is not understood')")
+    assert live.loop.status().interventions == 0
+    page.fill("#words-field", "to the left, then up")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#words-told:has-text('to the left 30 mm (0.6 s), then up 30 mm (0.6 s)')")
+    live.until(lambda: live.loop.status().interventions == 1 and live.loop.status().authority == "policy", "said and given back")
+    live.until(lambda: live.steps[-1].source is Source.POLICY, "the policy goes on")
+    page.close()
+    said = [step for step in live.steps if step.source is Source.HUMAN]
+    assert {step.instruction for step in said} == {"to the left, then up"} and {step.segment for step in live.steps} == {1}
+    assert all(step.instruction != "to the left, then up" for step in live.steps if step.source is Source.POLICY)
+    names, scale = live.robot.action_spec.names, live.robot.action_spec.scale
+    moved_m = {name: sum(float(step.action[i]) * scale[i] for step in said) for i, name in enumerate(names)}
+    assert abs(moved_m["x"]) < 1e-6 and 0.015 <= moved_m["y"] <= 0.045 and 0.015 <= moved_m["z"] <= 0.045, moved_m

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import threading
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -380,3 +380,47 @@ def test_a_folder_with_something_else_is_not_made_a_store(tmp_path: Path) -> Non
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(StoreError, match="not empty"):
         EpisodeStore.create(tmp_path, OBSERVATION, ACTION)
+
+
+# --- words of a person ------------------------------------------------------------------------------------------------
+
+
+def test_words_are_stored_with_the_steps_that_carried_them_out(tmp_path: Path) -> None:
+    """One segment, whose goal stays its instruction, although the first step already was a correction."""
+    steps = make_segment(1, 8)
+    for index, words in {0: "up", 3: "a bit to the left", 4: "a bit to the left", 5: "open the gripper"}.items():
+        steps[index] = replace(steps[index], instruction=words, source=Source.HUMAN)
+    with EpisodeStore.create(tmp_path / "store", OBSERVATION, ACTION) as store:
+        append_all(store, steps)
+    store = EpisodeStore.open(tmp_path / "store")
+    (info,) = store.segments()
+    assert info.instruction == "push the post" and info.sources == {"policy": 3, "human": 4}
+    assert [(one.first, one.last, one.instruction) for one in info.corrections] == [
+        (0, 0, "up"),
+        (3, 4, "a bit to the left"),
+        (5, 5, "open the gripper"),
+    ]
+    for read, written in zip(store.read(info).steps(), steps, strict=True):
+        assert_same(read, written)
+
+
+def test_a_segment_cut_while_words_were_carried_out_keeps_its_goal(tmp_path: Path) -> None:
+    steps = make_segment(1, 4)[:3]
+    steps[2] = replace(steps[2], instruction="down", source=Source.HUMAN)
+    with EpisodeStore.create(tmp_path / "store", OBSERVATION, ACTION) as store:
+        append_all(store, steps)
+        store.close_segment("robot-1")
+    (info,) = EpisodeStore.open(tmp_path / "store").segments()
+    assert info.cut and info.instruction == "push the post" and info.corrections == ()
+
+
+def test_segments_written_before_there_were_corrections_are_read(tmp_path: Path) -> None:
+    with EpisodeStore.create(tmp_path / "store", OBSERVATION, ACTION) as store:
+        append_all(store, make_segment(1, 4))
+        (info,) = store.segments()
+    group = info.path / "zarr.json"
+    content = json.loads(group.read_text(encoding="utf-8"))
+    del content["attributes"]["info"]["corrections"]
+    group.write_text(json.dumps(content), encoding="utf-8")
+    (old,) = EpisodeStore.open(tmp_path / "store").segments()
+    assert old == info and old.corrections == ()

@@ -43,8 +43,9 @@ class Writer:
         judged_by: str = "environment",
         truth: bool = True,
         wrongly: bool = False,
+        said: float | None = None,
     ) -> None:
-        """`wrongly`: the judge says the opposite of the truth about the last frame."""
+        """`wrongly`: the judge says the opposite of the truth about the last frame. `said`: its probability there, 0.1 before."""
         self._segment += 1
         for index, x in enumerate(positions):
             self._sequence += 1
@@ -72,6 +73,7 @@ class Writer:
                     success=1 - success if wrongly and last else success,
                     success_truth=success if truth else UNKNOWN,
                     judged_by=judged_by,
+                    success_probability=float("nan") if said is None else said if last else 0.1,
                 )
             )
 

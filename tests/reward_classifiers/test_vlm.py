@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from dot_world import GOALS, Writer, dot, dot_config
 
-from etude.clip_import import mend_torchvision
+from benchmarks.random_models import random_vlm
 from etude.config import ClassifierConfig
 from etude.specs import PHASES
 from reward_classifiers import ClassifierError, load_judge, train_classifier
@@ -301,40 +301,9 @@ def test_without_transformers_the_remedy_is_named() -> None:
 def tiny_vlm(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a LLaVA of one layer with random weights and a tokenizer of a dozen words."""
     torch = pytest.importorskip("torch", reason="needs the extra rewards")
-    transformers = pytest.importorskip("transformers", reason="needs the extra rewards")
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
+    pytest.importorskip("transformers", reason="needs the extra rewards")
     torch.set_num_threads(1)
-    mend_torchvision()
-    folder = tmp_path_factory.mktemp("tiny-vlm")
-    words = ["<unk>", "<pad>", "<image>", "USER", ":", "ASSISTANT", "yes", "Yes", "no", "No", "is", "it", "done", "?"]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", extra_special_tokens={"image_token": "<image>"}
-    )
-    vision = transformers.CLIPVisionConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8
-    )
-    text = transformers.LlamaConfig(
-        vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
-    )
-    torch.manual_seed(0)
-    config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=2, image_token_id=2)
-    model = transformers.LlavaForConditionalGeneration(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(10.0)  # the usual start is for wide networks: in a narrow one nothing of the picture arrives
-    model.save_pretrained(folder)
-    transformers.LlavaProcessor(
-        image_processor=transformers.CLIPImageProcessor(size={"height": 16, "width": 16}, do_center_crop=False),
-        tokenizer=fast,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-    ).save_pretrained(folder)
-    return str(folder)
+    return random_vlm(tmp_path_factory.mktemp("tiny-vlm"), gain=10.0)
 
 
 def test_the_answer_is_a_ratio_of_probabilities_and_batches_agree_with_single_frames(tiny_vlm: str) -> None:

@@ -178,7 +178,7 @@ def test_a_suite_without_its_package_is_skipped_with_a_sentence(monkeypatch, tmp
 
 
 def test_a_failed_worker_is_reported_and_the_others_go_on(monkeypatch, tmp_path, capsys):
-    def start(run, out, core):
+    def start(run, out, core, device):
         text = json.dumps(row(run.entry.name, run.seed, [(0, 0.4), (30, 0.8)]))
         program = f"open({str(out)!r}, 'w').write({text!r})" if run.seed else "raise SystemExit(3)"
         return subprocess.Popen([sys.executable, "-c", program])

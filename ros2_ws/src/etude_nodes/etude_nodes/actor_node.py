@@ -33,8 +33,10 @@ from etude.robot import CountingJudge, Judge
 from etude.run_folder import RunFolder
 from etude.status import HelpRequest, PracticeStatus, StuckLabels
 from etude.step import Step
-from etude_nodes import convert, qos
+from etude_nodes import convert, diagnostics, qos
+from etude_nodes.diagnostics import Condition
 from etude_nodes.kept_policy import KeptPolicy
+from etude_nodes.parameters import fact
 from etude_nodes.policy_inbox import PolicyInbox
 from etude_nodes.process import (
     EXIT_DONE,
@@ -105,13 +107,18 @@ class ActorNode(Node):
     def __init__(self, config: RunConfig, outbox: Outbox, inbox: PolicyInbox, cameras: tuple[str, ...]) -> None:
         super().__init__("actor", namespace=config.robot_namespace)
         self._config, self._outbox, self._inbox = config, outbox, inbox
+        fact(self, "robot", config.robot.name, "what moves: a file in robot_configs/robots")
+        fact(self, "task", config.task.name, "what is practised: a file in robot_configs/tasks")
+        fact(self, "recipe", config.recipe.name, "how is learned: a file in robot_configs/recipes")
+        fact(self, "seed", config.seed, "of everything random in the run")
+        fact(self, "rate_hz", float(config.robot.control_rate_hz), "control steps, hertz", 0.1, 1000.0)
         self.lead = LearnerLead(outbox.last_sequence, len(outbox))
         name = config.robot_namespace
         self._steps = self.create_publisher(msg.Step, qos.robot_topic(name, "steps"), qos.STEPS)
         self._statuses = self.create_publisher(msg.PracticeStatus, qos.robot_topic(name, "practice_status"), qos.latched())
         self._help = self.create_publisher(msg.HelpRequest, qos.robot_topic(name, "help_request"), qos.latched())
         self._stuck_labels = self.create_publisher(msg.StuckLabels, qos.robot_topic(name, "stuck_labels"), qos.STUCK_LABELS)
-        self._diagnostics = self.create_publisher(convert.DiagnosticArray, qos.DIAGNOSTICS_TOPIC, qos.DIAGNOSTICS)
+        self._tell_condition = diagnostics.teller(self, f"actor/{name}")
         self._cameras = {
             camera: self.create_publisher(convert.CompressedImage, qos.camera_topic(name, camera), qos.SENSOR)
             for camera in dict.fromkeys((*cameras, BEAUTY))
@@ -179,8 +186,7 @@ class ActorNode(Node):
             "learner_silent": self.lead.silent,
             **(self.judge.counts() if isinstance(self.judge, CountingJudge) else {}),
         }
-        name = f"actor/{self._config.robot_namespace}"
-        self._diagnostics.publish(convert.diagnostics_to_message(self.get_clock().now().to_msg(), name, level, text, values))
+        self._tell_condition(Condition(level, text, values))
 
     def publish_cameras(self, loop: ControlLoop) -> None:
         """New pictures as JPEG, of the cameras that somebody watches; nothing is encoded or rendered for nobody."""

@@ -21,20 +21,25 @@ from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 
 from actor.teleop import browser
-from actor.teleop.command import DelayMeter
+from actor.teleop.command import DelayMeter, TeleopError
 from actor.teleop.mapping import Mapper, load_mapping
-from dashboard.app import Answer, create_app
+from dashboard.app import Answer, Frames, create_app
+from dashboard.curves import Curves
 from dashboard.episodes import Episodes
 from dashboard.notify import Links, Notifier
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
 from dashboard.tail import JsonLines
 from dashboard.teleop import Held
+from dashboard.timeline import Timeline
 from etude.addresses import is_loopback
 from etude.cli import clear_message
 from etude.config import RunConfig
 from etude.run_folder import RunFolder
 from etude_nodes import convert, qos
+from etude_nodes.correct import Speaker, publisher_of
+from etude_nodes.diagnostics import Condition, tell_every_second
+from etude_nodes.parameters import fact
 from etude_nodes.process import (
     EXIT_DONE,
     EXIT_REFUSED,
@@ -51,6 +56,7 @@ from etude_nodes.teleop import command_to_message
 log = logging.getLogger("etude.dashboard_node")
 
 ANSWER_TIMEOUT_S = 3.0
+ACTOR_SILENT_S = 3.0
 MAX_PICTURE_BYTES = 4 * 1024**2
 OPERATOR = "page"
 
@@ -76,6 +82,7 @@ class DashboardNode(Node):
         self._stop_topic = self.create_publisher(Bool, topic("software_stop"), qos.SOFTWARE_STOP)
         self._teleop = self.create_publisher(msg.TeleopCommand, topic(qos.TELEOP_TOPIC), qos.TELEOP)
         self._mapping = load_mapping("browser")
+        self._speaker, self._status = Speaker(publisher_of(self, namespace)), None
         self._operators: dict[str, tuple[Mapper, DelayMeter]] = {}
         self._set_mode = self.create_client(srv.SetMode, topic("set_mode"))
         self._resolve_help = self.create_client(srv.ResolveHelp, topic("resolve_help"))
@@ -84,12 +91,27 @@ class DashboardNode(Node):
         self._software_stop = self.create_client(SetBool, topic("software_stop"))
         self.create_timer(0.2, self._watch_cameras)
         self.create_timer(1.0, self._read_evaluations)
+        self._status_s = -float("inf")
+        fact(self, "robot_namespace", namespace, "of the actor that the page shows and commands")
+        fact(self, "run", str(folder.root), "folder of the run")
+        tell_every_second(self, "dashboard", self.condition)
+
+    def condition(self) -> Condition:
+        """For ``/diagnostics``: whether there is something to show."""
+        silent_s = time.monotonic() - self._status_s
+        values = {"viewers": self._viewers, "cameras": len(self._cameras), "status_age_s": silent_s}
+        if silent_s > ACTOR_SILENT_S:
+            actor = f"nothing was heard of the actor on {qos.robot_topic(self._namespace, 'practice_status')}"
+            return Condition("warn", f"{actor}: start it, or see that ROS_DOMAIN_ID is the same", values)
+        return Condition("ok", "the page shows the actor", values)
 
     # --- topics in ----------------------------------------------------------------------------------------------------
 
     def _on_status(self, message: msg.PracticeStatus) -> None:
+        self._status_s = time.monotonic()
         try:
-            self.view.on_status(convert.status_from_message(message))
+            self._status = convert.status_from_message(message)
+            self.view.on_status(self._status)
         except (convert.MessageError, ValueError) as error:
             self.get_logger().error(f"a malformed practice status was dropped: {error}", throttle_duration_sec=5.0)
 
@@ -187,6 +209,14 @@ class DashboardNode(Node):
         request = srv.LimitSpeed.Request(share=share, operator_name=OPERATOR)
         return self._call(self._limit_speed, request, f"Speed limited to {share:.0%}" if share < 1.0 else "Full speed")
 
+    def correct(self, text: str) -> Answer:
+        try:
+            understood = self._speaker.say(text, OPERATOR, self._status)
+        except TeleopError as error:
+            return Answer(False, str(error))
+        self.view.on_command(f"Said: {text}")
+        return Answer(True, understood)
+
     def _call(self, client: Any, request: Any, note: str) -> Answer:
         """Call a service and wait for its answer. What was granted goes into the page's journal."""
         if not client.service_is_ready():
@@ -207,6 +237,14 @@ def _stamp(time_ns: int) -> Time:
     return Time(sec=time_ns // 10**9, nanosec=time_ns % 10**9)
 
 
+def _frames(folder: RunFolder, config: RunConfig) -> Frames | None:
+    if config.recipe.reward.kind != "classifier":
+        return None
+    from reward_classifiers.page_queue import PageQueue  # JAX comes with it, which other runs do not wait for
+
+    return PageQueue(folder.classifier, folder.episodes, folder.root / "labels")
+
+
 def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
     """Serve the page until `stop`. Raises DashboardError when the port cannot be opened."""
     listener = open_port(config.dashboard.host, config.dashboard.port)
@@ -218,7 +256,10 @@ def run(folder: RunFolder, config: RunConfig, stop: threading.Event) -> int:
         links = Links(config.dashboard.notify.link_minutes)
         notifier = Notifier(config.dashboard.notify, folder.root.name, links)
         node = DashboardNode(config, folder, RunView(config, f"runs/{folder.root.name}"), notifier)
-        server = make_server(create_app(node, config.dashboard.host, token, Episodes(folder.episodes), links))
+        episodes = Episodes(folder.episodes)
+        curves, timeline = Curves(folder, episodes.infos), Timeline(folder, episodes.infos)
+        frames = _frames(folder, config)
+        server = make_server(create_app(node, config.dashboard.host, token, episodes, links, curves, timeline, frames))
         web = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
         with spinning(node):
             web.start()

@@ -146,6 +146,9 @@ class Page:
     def limit_speed(self, share: float) -> Answer:
         return Answer(False, "demonstrations are recorded here; the mapping of the device says how fast it moves")
 
+    def correct(self, text: str) -> Answer:
+        return Answer(False, "demonstrations are recorded here; take over and show it")
+
     def label(self, segment: int, success: bool) -> Answer:
         return Answer(False, "demonstrations are recorded here; press Enter for success and Backspace for failure")
 

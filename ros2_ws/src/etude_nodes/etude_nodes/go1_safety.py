@@ -31,6 +31,8 @@ from actor.robots.ros_arm import heartbeat_topic, safety_topic
 from etude import frames
 from etude.config.go1 import Go1Config
 from etude_nodes import qos
+from etude_nodes.diagnostics import Condition, tell_every_second
+from etude_nodes.parameters import fact
 
 log = logging.getLogger("etude.go1_safety")
 
@@ -54,6 +56,16 @@ class Go1SafetyNode(Node):
         self.create_service(Trigger, go1_ros.stand_up_service(namespace), self._on_stand_up)
         self.create_service(Trigger, go1_ros.lie_down_service(namespace), self._on_lie_down)
         self.create_timer(TELL_S, self._tell)
+        fact(self, "robot_namespace", namespace, "of the actor whose wishes are passed on or refused")
+        fact(self, "level", config.level, "high: velocities of the trunk; low: targets of the joints")
+        tell_every_second(self, f"safety/{namespace}", self.condition)
+
+    def condition(self) -> Condition:
+        """For ``/diagnostics``: whether the robot stands still, and why."""
+        values = {"passed": self.gate.passed, "refused": self.gate.refused}
+        if self._told:
+            return Condition("warn", f"the robot stands: {'; '.join(self._told)}", values)
+        return Condition("ok", "wishes count", values)
 
     def _on_beat(self, message: msg.Heartbeat) -> None:
         with self.lock:

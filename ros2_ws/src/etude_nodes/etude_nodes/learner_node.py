@@ -23,7 +23,9 @@ from etude.episodes.store import EpisodeStore
 from etude.policy_file import PolicyProgram
 from etude.run_folder import RunFolder
 from etude.specs import ActionSpec, ObservationSpec, SpecError
-from etude_nodes import convert, qos
+from etude_nodes import convert, diagnostics, qos
+from etude_nodes.diagnostics import Condition
+from etude_nodes.parameters import fact
 from etude_nodes.prepare import demonstrations_of
 from etude_nodes.process import (
     EXIT_DONE,
@@ -59,6 +61,9 @@ class LearnerNode(Node):
     def __init__(self, config: RunConfig, learner: "Learner", observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
         super().__init__("learner")
         self._config, self._learner = config, learner
+        fact(self, "recipe", config.recipe.name, "how is learned: a file in robot_configs/recipes")
+        fact(self, "robot_namespace", config.robot_namespace, "of the actor whose steps are learned from")
+        fact(self, "seed", config.seed, "of everything random in the run")
         self._observation_spec, self._action_spec = observation_spec, action_spec
         self._program = PolicyProgram.from_bytes(learner.program_bytes)
         self._stop = threading.Event()
@@ -70,7 +75,7 @@ class LearnerNode(Node):
         namespace = config.robot_namespace
         self._acks = self.create_publisher(msg.StepAck, qos.robot_topic(namespace, "steps_ack"), qos.STEPS_ACK)
         self._metrics = self.create_publisher(msg.Metrics, qos.METRICS_TOPIC, qos.METRICS)
-        self._diagnostics = self.create_publisher(convert.DiagnosticArray, qos.DIAGNOSTICS_TOPIC, qos.DIAGNOSTICS)
+        self._tell_condition = diagnostics.teller(self, "learner")
         self._programs = self.create_publisher(msg.PolicyProgram, qos.POLICY_PROGRAM_TOPIC, qos.latched())
         self.create_subscription(msg.Step, qos.robot_topic(namespace, "steps"), self._on_step, qos.STEPS)
         self.create_subscription(
@@ -205,8 +210,7 @@ class LearnerNode(Node):
             if failure
             else ("ok", "training" if self._published_version else "pretraining")
         )
-        report = convert.diagnostics_to_message(self.get_clock().now().to_msg(), "learner", level, text, metrics)
-        self._diagnostics.publish(report)
+        self._tell_condition(Condition(level, text, metrics))
 
     def numbers(self) -> dict[str, float]:
         """The learner's metrics and the node's own."""

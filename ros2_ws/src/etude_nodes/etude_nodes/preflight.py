@@ -15,7 +15,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -231,9 +231,13 @@ def listen(config: FrankaConfig) -> list[Finding]:
 
 def preflight(robot: RobotConfig) -> list[Finding]:
     """All findings about `robot`; a simulated one has nothing to be looked at."""
-    if robot.franka is None:
+    if not robot.frankas:
         return [Finding("robot", GREEN, f"{robot.name} is of kind {robot.kind}: there is no hardware to look at")]
-    return [*computer(), *listen(robot.franka)]
+    found = computer()
+    for side, arm in robot.frankas.items():
+        heard = listen(arm)
+        found += [replace(one, check=f"{side} {one.check}") for one in heard] if side else heard
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

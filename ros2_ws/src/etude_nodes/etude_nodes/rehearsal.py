@@ -107,7 +107,7 @@ class Rehearsal:
                 continue
             self._logged_help.add((request.id, request.level))
             event = _TOLD[min(request.level, 1)] if request.open else "answered"
-            row = {"event": event, "run_time_s": self.run_time_s, **request.to_json()}
+            row = {"event": event, "run_time_s": self.run_time_s, "logged_ns": time.time_ns(), **request.to_json()}
             if request.open and request.level == 0 and request.image_jpeg:
                 row["image"] = self._keep_picture(request)
             append_json_line(self._folder.help_log, row)

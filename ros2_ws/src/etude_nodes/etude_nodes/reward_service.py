@@ -25,6 +25,8 @@ from etude.config import ClassifierConfig
 from etude.robot import Judge
 from etude.specs import PHASES, Observation
 from etude_nodes import convert
+from etude_nodes.diagnostics import Condition, tell_every_second
+from etude_nodes.parameters import fact
 from etude_nodes.process import middleware, spinning, stop_event_from_signals
 from reward_classifiers.files import ClassifierError
 from reward_classifiers.judge import NO_ANSWER
@@ -45,11 +47,22 @@ class RewardNode(Node):
     def __init__(self, name: str, judge: Judge) -> None:
         super().__init__("reward")
         self._judge, self._attempt = judge, ""
+        self._answered = self._refused = 0
+        self._slowest_s, self._last_error = 0.0, ""
+        fact(self, "service", service_name(name), "service that judges frames")
+        tell_every_second(self, f"reward/{name.strip('/')}", self.condition)
         self.create_service(srv.JudgeFrame, service_name(name), self._on_frame)
+
+    def condition(self) -> Condition:
+        """For ``/diagnostics``: since the last one, the slowest answer and the newest refusal."""
+        slowest_ms, self._slowest_s = 1e3 * self._slowest_s, 0.0
+        error, self._last_error = self._last_error, ""
+        values = {"judge": self._judge.name, "answered": self._answered, "refused": self._refused, "slowest_ms": slowest_ms}
+        return Condition("warn", error, values) if error else Condition("ok", "answers", values)
 
     def _on_frame(self, request: Any, response: Any) -> Any:
         """An empty observation asks only who judges, and from which probability on."""
-        judge, phase = self._judge, request.phase
+        judge, phase, began_s = self._judge, request.phase, time.monotonic()
         response.frame, response.probability, response.doubt = request.frame, math.nan, 0.0
         try:
             if phase not in PHASES:
@@ -62,9 +75,12 @@ class RewardNode(Node):
                 response.probability = float(judge.probability(observation, phase))
                 response.doubt = float(judge.doubt(observation, phase))
             response.judge, response.threshold = judge.name, float(judge.threshold(phase))
+            self._answered += 1
+            self._slowest_s = max(self._slowest_s, time.monotonic() - began_s)
         except ValueError as error:  # a malformed message, other cameras, an endpoint that is down
             self.get_logger().error(str(error), throttle_duration_sec=5.0)
-            response.error = str(error)
+            response.error = self._last_error = str(error)
+            self._refused += 1
         return response
 
 

@@ -55,6 +55,11 @@ def _parser(word: str, description: str, example: str) -> argparse.ArgumentParse
 def arm_of(robot: str) -> tuple[RobotConfig, FrankaConfig]:
     """Raises ConfigError for a robot that is no arm behind ROS 2."""
     config = build(RobotConfig, read_named("robots", robot), robot)
+    if config.arms:
+        raise ConfigError(
+            f"robot {robot!r} has two arms and these commands move one: write that arm as a robot of its own, with its topics, "
+            "and name it here"
+        )
     if config.franka is None:
         raise ConfigError(
             f"robot {robot!r} is of kind {config.kind}: these commands are for an arm behind ROS 2 (kind franka). A simulated "

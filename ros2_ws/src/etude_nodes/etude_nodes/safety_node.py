@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from etude_msgs import msg
@@ -29,6 +30,8 @@ from etude.cli import clear_message
 from etude.config import REPOSITORY, ConfigError, RobotConfig
 from etude.config.hardware import FrankaConfig
 from etude_nodes import qos
+from etude_nodes.diagnostics import Condition, tell_every_second
+from etude_nodes.parameters import fact
 from etude_nodes.process import EXIT_DONE, EXIT_REFUSED, configure_logging, parse_run, stop_event_from_signals
 
 NICENESS = -15
@@ -55,6 +58,16 @@ class SafetyNode(Node):
         self.create_subscription(PoseStamped, self._input, self._on_command, qos.COMMAND)
         self.create_subscription(msg.Heartbeat, heartbeat_topic(namespace), self._on_beat, qos.COMMAND)
         self.create_timer(LOOK_S, self._look)
+        fact(self, "robot_namespace", namespace, "of the actor whose commands are passed on or refused")
+        fact(self, "limits", limits_digest(config.limits), "digest of the limits that are kept; the actor's must be the same")
+        tell_every_second(self, f"safety/{namespace}", self.condition)
+
+    def condition(self) -> Condition:
+        """For ``/diagnostics``: whether the arm is held, and why."""
+        values = {"passed": self._gate.passed, "refused": self._gate.refused}
+        if self._told:
+            return Condition("warn", f"holding the arm: {'; '.join(self._told)}", values)
+        return Condition("ok", "commands pass", values)
 
     def _on_pose(self, message: PoseStamped) -> None:
         position, tilt = numbers_of(message)
@@ -129,11 +142,25 @@ def serve(config: FrankaConfig, namespace: str, stop: threading.Event) -> None:
         rclpy.shutdown(context=context)
 
 
+def serve_all(arms: dict[str, FrankaConfig], stop: threading.Event) -> None:
+    """`serve` every arm by its namespace, each in a thread of its own; when one ends, whatever the reason, so do all."""
+
+    def one(namespace: str, config: FrankaConfig) -> None:
+        try:
+            serve(config, namespace, stop)
+        finally:
+            stop.set()
+
+    with ThreadPoolExecutor(len(arms)) as threads:
+        for future in [threads.submit(one, namespace, config) for namespace, config in arms.items()]:
+            future.result()
+
+
 def guard(robot: RobotConfig, namespace: str, stop: threading.Event) -> None:
     """The safety node of `robot`, until `stop`. Raises ConfigError for one that has none."""
     prefer()
-    if robot.franka is not None:
-        serve(robot.franka, namespace, stop)
+    if robot.frankas:
+        serve_all({f"{namespace}/{side}".rstrip("/"): arm for side, arm in robot.frankas.items()}, stop)
     elif robot.go1 is not None:
         from etude_nodes import go1_safety
 

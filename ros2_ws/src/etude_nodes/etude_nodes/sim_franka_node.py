@@ -20,6 +20,7 @@ from std_srvs.srv import Trigger
 from etude.cli import clear_message
 from etude.config import ConfigError
 from etude_nodes import qos
+from etude_nodes.parameters import setting
 from etude_nodes.process import EXIT_DONE, EXIT_REFUSED, configure_logging, spinning, stop_event_from_signals
 from etude_nodes.sim_robot_node import BASE_FRAME, SimRobotNode
 from simulation.faults import FaultScript
@@ -37,7 +38,7 @@ class SimFrankaNode(SimRobotNode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._faults = FaultScript(self._parameter("faults", "", "script of faults, see simulation/faults.py"))
+        self._faults = FaultScript(setting(self, "faults", "", "script of faults, see simulation/faults.py"))
         self._began_s = time.monotonic()
         # a real arm does not know the scene's box; keeping to one is the driver's work
         self._table.controller.workspace_min_m, self._table.controller.workspace_max_m = REACH_MIN_M, REACH_MAX_M

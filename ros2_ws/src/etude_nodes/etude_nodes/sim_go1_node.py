@@ -18,7 +18,6 @@ import time
 import numpy as np
 from geometry_msgs.msg import Twist
 from nav_msgs.msg import Odometry
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Empty
@@ -28,6 +27,8 @@ from actor.robots.go1_packets import LegState, PacketError, decode_command, enco
 from etude.config import ConfigError
 from etude.config.go1 import Go1Config
 from etude_nodes import qos
+from etude_nodes.diagnostics import Pace, tell_every_second
+from etude_nodes.parameters import setting
 from etude_nodes.sim_realsense_node import Faults, SimCamera, serve
 from simulation.go1 import TIMESTEP_S
 from simulation.go1_hardware import Go1Hardware
@@ -45,16 +46,13 @@ class SimGo1Node(Node):
     def __init__(self) -> None:
         super().__init__("sim_go1")
 
-        def value(name: str, default, description: str):
-            return self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True)).value
-
-        level = value("level", "high", "high: topics of unitree_ros; low: motors behind UDP")
+        level = setting(self, "level", "high", "high: topics of unitree_ros; low: motors behind UDP")
         if level not in ("high", "low"):
             raise ConfigError(f"level is {level!r}, expected high or low")
-        port = int(value("port", 8007, "UDP port of the motors on this computer (low)"))
-        camera_hz = value("camera_rate_hz", 10.0, "pictures, hertz; 0: no camera")
-        height = int(value("image_height_px", 120.0, "height of the pictures, pixels (width is 4/3 of it)"))
-        self.faults = Faults(self, value("faults", "", "script of faults, see simulation/faults.py"))
+        port = setting(self, "port", 8007, "UDP port of the motors on this computer (level low)", 1024, 65535)
+        camera_hz = setting(self, "camera_rate_hz", 10.0, "pictures, hertz; 0: no camera", 0.0, 60.0)
+        height = int(setting(self, "image_height_px", 120.0, "height of the pictures, pixels (width is 4/3 of it)", 16.0, 960.0))
+        self.faults = Faults(self, setting(self, "faults", "", "script of faults, see simulation/faults.py"))
         self._lock = threading.Lock()
         self._go1 = Go1Hardware(seed=0, lying=level == "low")
         self._camera_every = round(1.0 / (camera_hz * TIMESTEP_S)) if camera_hz else 0
@@ -68,6 +66,8 @@ class SimGo1Node(Node):
             self.create_subscription(Twist, "/cmd_vel", self._on_velocity, qos.SENSOR)
             self.create_subscription(Empty, "/stand_up", lambda _: self._stand(True), qos.SENSOR)
             self.create_subscription(Empty, "/stand_down", lambda _: self._stand(False), qos.SENSOR)
+        self._pace = Pace(1.0 / TIMESTEP_S)
+        tell_every_second(self, "sim_go1", lambda: self._pace.condition(level=level))
 
     def _on_velocity(self, message: Twist) -> None:
         if not self.faults.lost():
@@ -92,6 +92,7 @@ class SimGo1Node(Node):
                     if self._camera_every and tick % self._camera_every == 0:
                         self._camera.show()
                 tick += 1
+                self._pace.late = pacer.missed
                 left_s = pacer.next_deadline(time.monotonic()) - time.monotonic()
                 if left_s > 0:
                     stop.wait(left_s)

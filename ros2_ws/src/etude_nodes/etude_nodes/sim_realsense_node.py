@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.duration import Duration
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -23,6 +22,8 @@ from actor.pacing import Pacer
 from etude.cli import clear_message
 from etude.config import ConfigError
 from etude_nodes import convert, qos
+from etude_nodes.diagnostics import Pace, tell_every_second
+from etude_nodes.parameters import setting
 from etude_nodes.process import EXIT_DONE, EXIT_REFUSED, configure_logging, spinning, stop_event_from_signals
 from etude_nodes.sim_franka_node import FAULT_TOPIC
 from etude_nodes.sim_robot_node import image_topic
@@ -114,20 +115,20 @@ class SimRealSenseNode(Node):
 
     def __init__(self) -> None:
         super().__init__("sim_realsense")
-
-        def value(name: str, default, description: str):
-            return self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True)).value
-
-        camera = value("camera", "front", "its name, in the topics too")
-        self._rate_hz = value("rate_hz", 30.0, "pictures, hertz")
-        size = int(value("height_px", 240.0, "height of the pictures, pixels")), int(value("width_px", 320.0, "their width"))
-        faults = Faults(self, value("faults", "", "script of faults, see simulation/faults.py"))
+        camera = setting(self, "camera", "front", "its name, in the topics too")
+        self._rate_hz = setting(self, "rate_hz", 30.0, "pictures, hertz", 0.5, 120.0)
+        height = int(setting(self, "height_px", 240.0, "height of the pictures, pixels", 16.0, 1080.0))
+        size = height, int(setting(self, "width_px", 320.0, "width of the pictures, pixels", 16.0, 1920.0))
+        faults = Faults(self, setting(self, "faults", "", "script of faults, see simulation/faults.py"))
         self._camera = SimCamera(self, camera, faults, lambda: pattern(*size, time.monotonic()))
+        self._pace = Pace(self._rate_hz)
+        tell_every_second(self, f"sim_realsense/{camera}", lambda: self._pace.condition(height_px=size[0], width_px=size[1]))
 
     def run(self, stop: threading.Event) -> None:
         pacer = Pacer(self._rate_hz)
         while not stop.is_set():
             self._camera.show()
+            self._pace.late = pacer.missed
             stop.wait(max(0.0, pacer.next_deadline(time.monotonic()) - time.monotonic()))
 
 

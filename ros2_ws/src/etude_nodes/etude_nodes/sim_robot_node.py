@@ -14,7 +14,6 @@ import time
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64
@@ -23,6 +22,8 @@ from actor.pacing import Pacer
 from etude.cli import clear_message
 from etude.config import TaskConfig, build, read_named
 from etude_nodes import convert, qos
+from etude_nodes.diagnostics import Pace, tell_every_second
+from etude_nodes.parameters import setting
 from etude_nodes.process import EXIT_DONE, EXIT_REFUSED, configure_logging, spinning, stop_event_from_signals
 from simulation import panda
 from simulation.tabletop import Tabletop
@@ -51,12 +52,12 @@ class SimRobotNode(Node):
 
     def __init__(self) -> None:
         super().__init__("sim_robot")
-        self._joint_prefix = self._parameter("joint_prefix", "panda_", "of the names in /joint_states: panda_ or fr3_")
-        task = self._parameter("task", "slide", "name of a file in robot_configs/tasks")
-        rate = self._parameter("rate_hz", 50.0, "simulation, pose and joint state rate, hertz", 10.0, 200.0)
-        camera_rate = self._parameter("camera_rate_hz", 10.0, "picture rate, hertz", 0.5, 60.0)
-        height = self._parameter("image_height_px", 240.0, "height of the pictures, pixels (width is 4/3 of it)", 16.0, 960.0)
-        seed = self._parameter("seed", 0.0, "of the scene's random start", 0.0, 2.0**31)
+        self._joint_prefix = setting(self, "joint_prefix", "panda_", "of the names in /joint_states: panda_ or fr3_")
+        task = setting(self, "task", "slide", "name of a file in robot_configs/tasks")
+        rate = setting(self, "rate_hz", 50.0, "simulation, pose and joint state rate, hertz", 10.0, 200.0)
+        camera_rate = setting(self, "camera_rate_hz", 10.0, "picture rate, hertz", 0.5, 60.0)
+        height = setting(self, "image_height_px", 240.0, "height of the pictures, pixels (width is 4/3 of it)", 16.0, 960.0)
+        seed = setting(self, "seed", 0.0, "of the scene's random start", 0.0, 2.0**31)
         config = build(TaskConfig, read_named("tasks", task), task)
         self._size = (int(height), int(height) * 4 // 3)
         self._period_s = 1.0 / rate
@@ -65,18 +66,13 @@ class SimRobotNode(Node):
         self._target: PoseStamped | None = None
         self._width_m = 0.0
         self._refused = 0
-        self.late = 0
+        self.pace = Pace(rate)
         self._poses = self.create_publisher(PoseStamped, POSE_TOPIC, qos.METRICS)
         self._joints = self.create_publisher(JointState, JOINT_TOPIC, qos.METRICS)
         self._images = {camera: self.create_publisher(Image, image_topic(camera), qos.COMMAND) for camera in CAMERAS}
         self.create_subscription(PoseStamped, TARGET_TOPIC, self._on_target, qos.COMMAND)
         self.create_subscription(Float64, GRIPPER_TOPIC, self._on_gripper, qos.COMMAND)
-
-    def _parameter(self, name: str, default, description: str, low: float | None = None, high: float | None = None):
-        """Declare a read-only parameter with its meaning and range; its value."""
-        ranges = [FloatingPointRange(from_value=low, to_value=high)] if low is not None and high is not None else []
-        descriptor = ParameterDescriptor(description=description, read_only=True, floating_point_range=ranges)
-        return self.declare_parameter(name, default, descriptor).value
+        tell_every_second(self, self.get_name(), lambda: self.pace.condition(refused_targets=self._refused))
 
     # --- in -------------------------------------------------------------------------------------------------------
 
@@ -112,7 +108,7 @@ class SimRobotNode(Node):
                 left_s = pacer.next_deadline(time.monotonic()) - time.monotonic()
                 if left_s > 0:
                     stop.wait(left_s)
-                self.late = pacer.missed
+                self.pace.late = pacer.missed
         finally:
             self._table.close()
 

@@ -17,6 +17,7 @@ from etude_nodes.convert import MessageError
 OPERATORS = 16
 """Operators whose delay is remembered; the one heard longest ago is forgotten."""
 LONGEST_NAME = 80
+LONGEST_INSTRUCTION = 200
 
 
 def command_to_message(command: TeleopCommand, operator: str, device: str, stamp: Any) -> msg.TeleopCommand:
@@ -28,6 +29,7 @@ def command_to_message(command: TeleopCommand, operator: str, device: str, stamp
         deadman=command.deadman,
         gripper=float(command.gripper),
         buttons=list(command.buttons),
+        instruction=command.instruction,
     )
     message.header.stamp, message.header.frame_id = stamp, BASE_FRAME
     for vector, values in ((message.twist.linear, command.linear_m_s), (message.twist.angular, command.angular_rad_s)):
@@ -47,6 +49,8 @@ class CommandInbox:
             raise MessageError(f"a teleoperation command is in frame {message.header.frame_id!r}: send it in {BASE_FRAME!r}")
         if len(message.operator_name) > LONGEST_NAME or len(message.device) > LONGEST_NAME or len(message.buttons) > 64:
             raise MessageError("a teleoperation command has a name that is too long, or too many buttons")
+        if len(message.instruction) > LONGEST_INSTRUCTION:
+            raise MessageError(f"an instruction has {len(message.instruction)} letters, more than {LONGEST_INSTRUCTION}")
         operator = f"{message.operator_name or 'an operator'} ({message.device or 'unknown device'})"
         meter = self._delays.pop(operator, None) or DelayMeter()
         self._delays[operator] = meter
@@ -63,4 +67,5 @@ class CommandInbox:
             message.gripper,
             tuple(message.buttons),
             time.monotonic() - meter.age_s(stamp_s, time.time()),
+            message.instruction,
         )

@@ -29,6 +29,8 @@ from actor.teleop.mapping import Mapper, Sample, load_mapping
 from etude.cli import clear_message
 from etude.config import TeleopMapping
 from etude_nodes import qos
+from etude_nodes.diagnostics import Condition, tell_every_second
+from etude_nodes.parameters import fact
 from etude_nodes.process import (
     EXIT_DONE,
     EXIT_REFUSED,
@@ -58,6 +60,11 @@ class TeleopNode(Node):
         self._try_s = 0.0
         self._heard: tuple[float, Sample] | None = None
         self._pedal: tuple[float, bool] = (-float("inf"), False)
+        self._published, self._trouble = 0, ""
+        fact(self, "device", mapping.device, "what is in the operator's hand")
+        fact(self, "operator", operator, "who holds it")
+        fact(self, "period_s", PERIOD_S, "between two commands, seconds", 0.001, 1.0)
+        tell_every_second(self, f"teleop/{mapping.device}", self.condition)
         self._leader = Leader(mapping) if mapping.device == "leader" else None
         if mapping.device == "joy":
             self.create_subscription(Joy, topic, lambda m: self._take(joy.sample(m.axes, m.buttons)), qos.SENSOR)
@@ -67,6 +74,13 @@ class TeleopNode(Node):
             self.create_subscription(JointState, topic, self._on_leader, qos.SENSOR)
         if mapping.device in ("twist", "leader"):
             self.create_subscription(Bool, pedal, self._on_pedal, qos.SENSOR)
+
+    def condition(self) -> Condition:
+        """For ``/diagnostics``: whether the device is there."""
+        values = {"operator": self._operator, "commands": self._published}
+        if self._trouble:
+            return Condition("warn", self._trouble, values)
+        return Condition("ok", f"the {self._mapping.device} is there", values)
 
     # --- topics -----------------------------------------------------------------------------------------------------
 
@@ -118,20 +132,25 @@ class TeleopNode(Node):
         command = self._mapper.command(sample, time.monotonic())
         stamp = self.get_clock().now().to_msg()
         self._commands.publish(command_to_message(command, self._operator, self._mapping.device, stamp))
+        self._published += 1
 
     def _sample(self) -> Sample | None:
         """What the device says now; None when it is not there."""
         if self._mapping.device not in DEVICES:
             heard = self._heard
-            return heard[1] if heard is not None and time.monotonic() - heard[0] <= SILENT_AFTER_S else None
+            there = heard is not None and time.monotonic() - heard[0] <= SILENT_AFTER_S
+            self._trouble = "" if there else f"no commands: the topic of the {self._mapping.device} is silent"
+            return heard[1] if heard is not None and there else None
         try:
             if self._device is None and time.monotonic() >= self._try_s:
                 self._try_s = time.monotonic() + TRY_AGAIN_S
                 self._device = open_device(self._mapping, self._path)
+                self._trouble = ""
                 self.get_logger().info(f"the {self._mapping.device} is there")
             return self._device.read() if self._device is not None else None
         except (OSError, TeleopError) as error:
-            self.get_logger().warning(f"no commands: {error}", throttle_duration_sec=5.0)
+            self._trouble = f"no commands: {error}"
+            self.get_logger().warning(self._trouble, throttle_duration_sec=5.0)
             if self._device is not None:
                 self._device.close()
                 self._device = None

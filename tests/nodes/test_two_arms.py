@@ -1,0 +1,172 @@
+"""Two arms as one robot: two simulated Frankas below /left and /right, two safety nodes in one process, one driver."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("etude_msgs")
+
+from std_msgs.msg import String
+
+from actor.robots import make_robot
+from actor.robots.two_arms import TwoArms, task_of
+from actor.safety import filter_action, hold_action
+from etude.config import ConfigError, RobotConfig, RunConfig, build, load_run_config, read_named, save_config
+from etude.robot import Reading
+from etude.run_folder import RunFolder
+from etude.specs import ActionSpec, ObservationSpec
+from etude_nodes.process import middleware, spinning
+
+TOPICS = (
+    "/target_pose",
+    "/current_pose",
+    "/joint_states",
+    "/gripper/target_width",
+    "/sim/robot_mode",
+    "/sim/error_recovery",
+    "/sim/fault",
+)
+WRENCH = "/franka_robot_state_broadcaster/external_wrench_in_base_frame"
+
+
+def config_for(domain: int) -> RunConfig:
+    changes = {
+        "ros_domain_id": domain,
+        "max_state_age_s": 0.6,
+        "max_clock_skew_s": 0.6,  # generous where a busy machine is late
+    }
+    arms = {
+        side: {
+            "robot": "franka_sim",
+            "prefix": f"/{side}",
+            "changes": {
+                **changes,
+                "cameras": {f"{side}_front": {"topic": f"/{side}/camera/front/color/image_raw", "max_age_s": 2.0}},
+            },
+        }
+        for side in ("left", "right")
+    }
+    robot = {"name": "two", "kind": "franka", "pace": "realtime", "arms": arms}
+    robot["safety"] = {"max_translation_per_step_m": 0.053, "max_reading_age_s": 2.0}
+    task = read_named("tasks", "slide")
+    task["actions"] = [f"{side}_{name}" for side in ("left", "right") for name in ("x", "y", "z")]
+    task["cameras"] = ["left_front", "right_front"]
+    return load_run_config({"name": "two_arms", "task": task, "robot": robot, "recipe": "rlpd"})
+
+
+def test_both_arms_move_each_their_own_way_and_a_fault_of_one_holds_both(domain, tmp_path, wait_until) -> None:
+    config = config_for(domain)
+    folder = RunFolder(tmp_path / "run")
+    folder.root.mkdir()
+    save_config(config, folder.config)
+    sims = []
+    for side in ("left", "right"):
+        words = ["-m", "etude_nodes.sim_franka_node", "--ros-args", "-p", "image_height_px:=32.0", "-p", "camera_rate_hz:=3.0"]
+        for topic in (*TOPICS, WRENCH, "/camera/front/color/image_raw", "/camera/wrist/color/image_raw"):
+            words += ["-r", f"{topic}:=/{side}{topic}"]
+        sims.append(subprocess.Popen([sys.executable, *words, "-r", f"__node:=sim_{side}"]))
+    safety = subprocess.Popen([sys.executable, "-m", "etude_nodes.safety_node", "--run", str(folder.root)])
+    robot = None
+    try:
+        with middleware():
+            from rclpy.node import Node
+
+            hand = Node("hand")
+            with spinning(hand):
+                robot = make_robot(config, 0)
+                assert isinstance(robot, TwoArms) and robot.action_spec.dim == 6
+                wait_until(lambda: robot.read().faults == (), 60, "two arms without faults")
+
+                def tools() -> dict[str, np.ndarray]:
+                    names, state = robot.observation_spec.state_names, robot.read().observation["state"]
+                    places = {side: [names.index(f"{side}_tcp_{axis}_m") for axis in "xyz"] for side in ("left", "right")}
+                    return {side: state[place].copy() for side, place in places.items()}
+
+                before = tools()
+                action = np.zeros(6, np.float32)
+                action[robot.action_spec.names.index("left_y")] = 0.5
+                action[robot.action_spec.names.index("right_x")] = -0.5
+                for _ in range(15):
+                    robot.hold() if robot.read().faults else robot.act(action)
+                    time.sleep(0.1)
+                moved = {side: where - before[side] for side, where in tools().items()}
+                assert moved["left"][1] > 0.05 and abs(moved["left"][0]) < 0.02, moved
+                assert moved["right"][0] < -0.03 and abs(moved["right"][1]) < 0.02, moved
+
+                faults = hand.create_publisher(String, "/left/sim/fault", 10)
+                wait_until(lambda: faults.get_subscription_count() > 0, 10, "the left arm's faults can be switched")
+                faults.publish(String(data="reflex"))
+                wait_until(lambda: any(f.startswith("left arm: ") for f in robot.read().faults), 10, "the left arm's reflex")
+                wait_until(lambda: robot.read().faults == (), 30, "recovered by itself, as this robot's settings say")
+    finally:
+        if robot is not None:
+            robot.close()
+        for process in (safety, *sims):
+            process.kill()
+            process.wait()
+
+
+# --- without ROS --------------------------------------------------------------------------------------------------------
+
+
+def dual() -> RobotConfig:
+    return build(RobotConfig, read_named("robots", "franka_fr3_dual"), "franka_fr3_dual")
+
+
+def test_the_dual_robots_names_are_its_arms_own_and_the_boxes_do_not_meet() -> None:
+    arms = dual().arms
+    assert arms["left"].topics.target_pose == "/left/target_pose" and arms["right"].joint_names[0] == "right_fr3_joint1"
+    assert arms["right"].gripper.open.action == "/right/franka_gripper/move"
+    assert [call.service or call.action for call in arms["left"].recovery.calls] == [
+        "/left/action_server/error_recovery",
+        "/left/controller_manager/set_hardware_component_state",
+        "/left/controller_manager/switch_controller",
+    ]
+    assert set(arms["left"].cameras) & set(arms["right"].cameras) == set()
+    assert arms["left"].limits.workspace_max_m[1] <= arms["right"].limits.workspace_min_m[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"actions": ("x", "left_y", "right_y")}, r"actions \['x'\].*two arms: say which, e.g. left_x"),
+        ({"actions": ("left_x",)}, "moves nothing of the right arm"),
+        ({"actions": ("left_x", "right_x"), "cameras": ("top",)}, "which neither arm lists"),
+    ],
+)
+def test_a_task_that_does_not_fit_two_arms_is_refused(changes: dict, message: str) -> None:
+    task = config_for(0).task.model_copy(update={"cameras": ("front",), **changes})
+    with pytest.raises(ConfigError, match=message):
+        for side in ("left", "right"):
+            task_of(task, dual(), side)
+
+
+def test_two_arms_without_the_other_and_shared_cameras_are_refused() -> None:
+    content = read_named("robots", "franka_fr3_dual")
+    with pytest.raises(ConfigError, match="arms are a left and a right one"):
+        build(RobotConfig, {**content, "arms": {"left": content["arms"]["left"]}}, "one")
+    content["arms"]["right"]["changes"]["cameras"]["front"] = {"topic": "/x"}
+    with pytest.raises(ConfigError, match="cameras front belong to both arms"):
+        build(RobotConfig, content, "shared")
+    content["arms"]["right"]["robot"] = "sim_panda"
+    with pytest.raises(ConfigError, match="has no key franka"):
+        build(RobotConfig, content, "none")
+
+
+def test_the_filter_limits_each_arm_by_itself_and_holding_keeps_both_grippers() -> None:
+    names = ("left_x", "left_y", "left_gripper", "right_x", "right_y", "right_gripper")
+    spec = ActionSpec(names, (0.05, 0.05, 1.0, 0.05, 0.05, 1.0))
+    observation = ObservationSpec(("left_a",))
+    reading = Reading({"state": np.zeros(1, np.float32)}, time.monotonic())
+    limits = dual().safety.model_copy(update={"max_translation_per_step_m": 0.05})
+    action = np.array([1, 1, -1, 0.5, 0, 1], np.float32)
+    safe, reasons = filter_action(action, reading, limits, spec, reading.stamp_s, observation_spec=observation)
+    assert np.linalg.norm(safe[:2]) * 0.05 == pytest.approx(0.05) and safe[3:] == pytest.approx([0.5, 0, 1]) and safe[2] == -1
+    assert len(reasons) == 1 and reasons[0].startswith("left translation limited")
+    assert hold_action(spec, safe) == pytest.approx([0, 0, -1, 0, 0, 1])

@@ -183,6 +183,12 @@ def test_the_bounds_leave_room_for_what_follows_an_irreversible_state() -> None:
     np.testing.assert_allclose(td.bellman_target(recipe, rows, jnp.full(B, -1.0)), -0.9, atol=1e-6)
 
 
+def test_take_overs_bound_the_returns_of_rlif() -> None:
+    """The recipe's own rewards are 0 there; what is relabelled is not."""
+    recipe = _recipe(bound_targets=True, discount=0.9).model_copy(update={"reward": RewardConfig(kind="intervention", success=0.0)})
+    np.testing.assert_allclose(recipe.return_bounds, (-10.0, 0.0), atol=1e-9)
+
+
 # --- temporal differences -----------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,7 @@
 """Replay: a transition is two consecutive steps of one segment, whatever else happened to the ring in between."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import ACTION, OBSERVATION, STATE_ONLY, segment, small_recipe
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etude.specs import PHASES
+from etude.step import Source
 from learner.replay.mixing import BatchSampler, shift_into
 from learner.replay.ring import Ring
 
@@ -76,6 +79,29 @@ def test_a_direction_without_practice_yet_is_filled_with_demonstrations() -> Non
         online.add(step)
     batch = BatchSampler(small_recipe(data={"batch_size": 16}), demonstrations, online, seed=0).sample(1)
     np.testing.assert_array_equal(batch["demonstration"].sum(-1), [[4.0, 8.0]])
+
+
+@pytest.mark.parametrize(("asked", "corrected"), [(True, 4), (False, 0)])
+def test_corrections_are_drawn_among_the_demonstrations_when_asked(asked: bool, corrected: int) -> None:
+    """30 demonstrated and 10 corrected transitions share the half of 32 rows: 12 and 4; the other half is all of practice."""
+    rng = np.random.default_rng(0)
+    demonstrations, online = Ring(50, STATE_ONLY, ACTION), Ring(50, STATE_ONLY, ACTION)
+    for ring, length in ((demonstrations, 31), (online, 41)):
+        for step in segment(rng, STATE_ONLY, length):
+            step.observation["state"][:] = (ring is online, 10 <= step.index < 20)
+            source = Source.HUMAN if ring is online and 10 <= step.index < 20 else Source.POLICY
+            ring.add(replace(step, source=source))
+    data = {"batch_size": 32, "corrections_are_demonstrations": asked}
+    sampler = BatchSampler(small_recipe(data=data, reset={"kind": "human"}), demonstrations, online, seed=0)
+    batch = sampler.sample(1)
+    shown = batch["demonstration"][0, 0] == 1.0
+    practised, by_a_person = batch["observation"]["state"][0, 0].T == 1.0
+    assert shown.sum() == 16 and (shown & practised).sum() == corrected
+    assert by_a_person[shown & practised].all() and not by_a_person[~shown].all()
+    assert not sampler.sample(1, demonstrations_only=True)["observation"]["state"][..., 0].any()
+    for row in range(40):
+        online.drop(row)
+    assert online.corrections["forward"].count == 0
 
 
 def test_a_time_out_bootstraps_unless_the_recipe_says_otherwise() -> None:

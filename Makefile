@@ -124,10 +124,6 @@ proof-rewards: build ## Slow proof: success classifiers on varied scenes, with i
 proof-learned-reward: build ## Slow proof (hours): practice with the learned reward beside the ground truth, also with mislabelled successes.
 	@exec .venv/bin/python tools/prove_learned_reward.py $(ARGS)
 
-.PHONY: proof-hil
-proof-hil: build ## Slow proof (an hour on two cores): a scripted person corrects the policy on peg, beside none and a bad one.
-	@exec .venv/bin/python tools/prove_hil.py --resume $(ARGS)
-
 .PHONY: proof-hardware-sim
 proof-hardware-sim: build ## Slow proof (20 minutes): a simulated Franka in real time through twenty faults, every command recorded.
 	@. tools/ros_env.sh && exec .venv/bin/python tools/prove_hardware_sim.py $(ARGS)

@@ -15,7 +15,7 @@ from benchmarks import human_report, in_process
 from benchmarks.episodic import Budget, offline_to_online, taken_over
 from benchmarks.human import ScriptedHuman, Temper, alone
 from benchmarks.in_process import Collector
-from etude.config import REPOSITORY
+from etude.config import REPOSITORY, load_run_config
 from etude.robot import Robot
 from etude.step import Source
 from learner.replay.relabelling import InterventionLabels
@@ -101,9 +101,10 @@ def test_somebody_who_does_not_correct_only_watches(config, robot) -> None:
 def test_a_toppled_peg_ends_the_attempt_and_a_corrector_has_reached_for_it(config, robot) -> None:
     for temper, human in ((TEMPER, 1), (Temper(corrects=False), 0)):
         robot.hard_reset("forward", np.random.default_rng(3))
-        tabletop = robot.tabletop
-        tabletop.data.qpos[tabletop.scene._qpos + 3 : tabletop.scene._qpos + 7] = (0.7071, 0.7071, 0.0, 0.0)
-        robot.act(STILL)
+        scene, data = robot.tabletop.scene, robot.tabletop.data
+        data.qpos[scene._qpos + 2 : scene._qpos + 7] = (0.04, 0.7071, 0.7071, 0.0, 0.0)  # on its side
+        for _ in range(3):
+            robot.act(STILL)
         assert robot.read().object_lost
         collector, done, _, _ = attempt(config, robot, STILL, temper)
         assert done.steps <= 2 and taken_over(collector.steps)[0] == human
@@ -127,10 +128,7 @@ def test_a_bad_corrector_is_worse_at_the_task(config) -> None:
 
 
 def test_a_scene_without_carrying_is_refused() -> None:
-    other = proof.configuration(proof.Run("hil_serl_alone", 0)).model_copy(update={})
-    slide = proof.load_run_config(
-        {"task": "slide", "robot": "sim_panda", "recipe": "rlpd_state", "observation": "state", "seed": other.seed}
-    )
+    slide = load_run_config({"task": "slide", "robot": "sim_panda", "recipe": "rlpd_state", "observation": "state"})
     robot = make_robot(slide, 0)
     try:
         with pytest.raises(ValueError, match="use task peg or relocate"):
@@ -142,7 +140,7 @@ def test_a_scene_without_carrying_is_refused() -> None:
 def test_a_run_counts_who_acted(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(in_process.Actor, "act", lambda *_: STILL)
     monkeypatch.setattr(proof, "DEMONSTRATIONS", 1)
-    config = proof.load_run_config(
+    config = load_run_config(
         {"task": "peg", "robot": "sim_panda", "recipe": "hil_serl", "observation": "state", "seed": 0},
         [*proof.METHODS["hil_serl"].overrides, *TINY, "recipe.data.utd=0.1", "task.forward.max_steps=25"],
     )

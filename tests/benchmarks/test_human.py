@@ -75,7 +75,7 @@ def test_a_policy_that_gets_on_is_left_alone(config, robot) -> None:
 
 
 def test_a_person_takes_over_where_nothing_moves_and_lets_go_again(config, robot) -> None:
-    collector, done, _, policy = attempt(config, robot, STILL)
+    collector, _, _, policy = attempt(config, robot, STILL)
     human = [step.source is Source.HUMAN for step in collector.steps[:-1]]
     assert not any(human[: TEMPER.patience_steps]) and any(human)
     bursts = [len(burst) for burst in "".join("h" if h else " " for h in human).split()]

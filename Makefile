@@ -104,10 +104,6 @@ proof-learner: build .make/bench-env ## Slow proof (hours): recipes compared fro
 proof-autonomy: build ## Slow proof (hours): EARL's tabletop without resets, our recipe beside published methods.
 	@exec .venv/bin/python tools/prove_autonomy.py --resume $(ARGS)
 
-.PHONY: proof-hil
-proof-hil: build ## Slow proof (an hour): what a person's corrections are worth on `peg`, with HIL-SERL and RLIF; three seeds.
-	@exec .venv/bin/python tools/prove_hil.py --resume $(ARGS)
-
 .PHONY: proof-medalpp
 proof-medalpp: build ## Slow proof (an hour or more): MEDAL++ from two cameras, rewards learned alone, beside cloning; three seeds.
 	@exec .venv/bin/python tools/prove_medalpp.py --resume $(ARGS)

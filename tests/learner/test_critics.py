@@ -185,7 +185,9 @@ def test_the_bounds_leave_room_for_what_follows_an_irreversible_state() -> None:
 
 def test_take_overs_bound_the_returns_of_rlif() -> None:
     """The recipe's own rewards are 0 there; what is relabelled is not."""
-    recipe = _recipe(bound_targets=True, discount=0.9).model_copy(update={"reward": RewardConfig(kind="intervention", success=0.0)})
+    recipe = _recipe(bound_targets=True, discount=0.9).model_copy(
+        update={"reward": RewardConfig(kind="intervention", success=0.0)}
+    )
     np.testing.assert_allclose(recipe.return_bounds, (-10.0, 0.0), atol=1e-9)
 
 

@@ -104,10 +104,6 @@ proof-learner: build .make/bench-env ## Slow proof (hours): recipes compared fro
 proof-autonomy: build ## Slow proof (hours): EARL's tabletop without resets, our recipe beside published methods.
 	@exec .venv/bin/python tools/prove_autonomy.py --resume $(ARGS)
 
-.PHONY: proof-hil
-proof-hil: build ## Slow proof (an hour): what a person's corrections are worth on `peg`, with HIL-SERL and RLIF; three seeds.
-	@exec .venv/bin/python tools/prove_hil.py --resume $(ARGS)
-
 .PHONY: proof-medalpp
 proof-medalpp: build ## Slow proof (an hour or more): MEDAL++ from two cameras, rewards learned alone, beside cloning; three seeds.
 	@exec .venv/bin/python tools/prove_medalpp.py --resume $(ARGS)
@@ -123,6 +119,10 @@ proof-rewards: build ## Slow proof: success classifiers on varied scenes, with i
 .PHONY: proof-learned-reward
 proof-learned-reward: build ## Slow proof (hours): practice with the learned reward beside the ground truth, also with mislabelled successes.
 	@exec .venv/bin/python tools/prove_learned_reward.py $(ARGS)
+
+.PHONY: proof-hil
+proof-hil: build ## Slow proof (an hour on two cores): a scripted person corrects the policy on peg, beside none and a bad one.
+	@exec .venv/bin/python tools/prove_hil.py --resume $(ARGS)
 
 .PHONY: proof-hardware-sim
 proof-hardware-sim: build ## Slow proof (20 minutes): a simulated Franka in real time through twenty faults, every command recorded.

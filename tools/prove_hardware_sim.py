@@ -463,9 +463,8 @@ def main() -> int:
     print(f"not held or not recovered: {', '.join(bad) or 'none'}; violations: {len(result['violations'])}")
     period_ms, late = result["loop_period_p99_ms"]["highest"], result["safety_node"]["missed"]
     in_time = period_ms < PERIOD_P99_MS and not late
-    print(
-        f"loop period p99 {period_ms:.0f} ms (bar {PERIOD_P99_MS}), safety node late {late} times (bar 0): {'pass' if in_time else 'FAIL'}"
-    )
+    verdict = "pass" if in_time else "FAIL"
+    print(f"loop period p99 {period_ms:.0f} ms (bar {PERIOD_P99_MS}), safety node late {late} times (bar 0): {verdict}")
     return int(bool(bad or result["violations"] or result["storage"]["problems"] or not in_time))
 
 

@@ -13,22 +13,18 @@ run fails.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import interventions
+from benchmarks import interventions, proofs
 from benchmarks.earl import METHODS, Row, plot, table
 from etude.config import REPOSITORY
 
 RESULTS = REPOSITORY / "docs" / "results"
-ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 OURS, REQUIRED, WITHIN_STEPS, STEPS_PER_RESET = "etude", 0.95, 250_000, 200_000
 """Required of our recipe in every seed: the mean of the last 10 evaluations, within so many steps, with so few resets."""
 SUITES = {"autonomy": ("etude", "naive", "fbrl", "vaprl", "medal"), "paint": (*interventions.WITHOUT, interventions.WITH)}
@@ -55,16 +51,13 @@ def results_file(suite: str = "autonomy") -> Path:
 
 def recorded(suite: str) -> list[Row]:
     """What earlier calls recorded."""
-    return json.loads(results_file(suite).read_text(encoding="utf-8")) if results_file(suite).is_file() else []
+    return proofs.recorded(results_file(suite))
 
 
 def record(suite: str, rows: Sequence[Row]) -> None:
-    """Write the results and the plot; the file is replaced whole, so that an interrupted proof leaves a good one."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    """Write the results and the plot."""
     file = results_file(suite)
-    aside = file.with_suffix(".writing")
-    aside.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
-    aside.replace(file)
+    proofs.write_rows(file, rows)
     (interventions.plot if suite == "paint" else plot)(rows, file.with_suffix(".png"))
 
 
@@ -98,38 +91,14 @@ def verdict(rows: Sequence[Row], seeds: Sequence[int]) -> tuple[bool | None, str
 
 def run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Row | None]]:
     """Every run in a process of its own, `jobs` at a time; yields each with its row, or None when it failed."""
-    waiting, working = list(runs), dict[subprocess.Popen, tuple[Run, Path]]()
-    with tempfile.TemporaryDirectory(prefix="etude-proof-") as folder:
-        try:
-            while waiting or working:
-                while waiting and len(working) < jobs:
-                    run = waiting.pop(0)
-                    out = Path(folder) / f"{run.method}-{run.seed}.json"
-                    working[start(run, out)] = (run, out)
-                time.sleep(0.2)
-                for process in [p for p in working if p.poll() is not None]:
-                    run, out = working.pop(process)
-                    good = process.returncode == 0 and out.is_file()
-                    yield run, json.loads(out.read_text(encoding="utf-8"))[0] if good else None
-        finally:
-            for process in working:
-                process.terminate()
-            for process in working:
-                process.wait()
+    for run, rows in proofs.run_all(runs, jobs, start):
+        yield run, rows[0] if rows else None
 
 
-def start(run: Run, out: Path) -> subprocess.Popen:
-    """The benchmark's own command with one thread. Without asynchronous dispatch an action is computed where it is asked for,
-    which is several times faster than waking another thread for it."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": flags,
-        "JAX_PLATFORMS": "cpu",
-        "OMP_NUM_THREADS": "1",
-        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
-    }
+def start(run: Run, out: Path, number: int) -> subprocess.Popen:
+    """The benchmark's own command with one thread."""
     words = ["benchmark", "earl", "--method", run.method, "--seeds", str(run.seed), "--steps", str(run.steps), "--out", str(out)]
+    environment = proofs.without_waiting(os.environ)
     return subprocess.Popen([sys.executable, "-m", "etude.cli", *words], env=environment, cwd=REPOSITORY)
 
 

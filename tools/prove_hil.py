@@ -17,18 +17,16 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks import human_report
+from benchmarks import human_report, proofs
 from benchmarks.human import Temper
 from benchmarks.human_report import Row
 from etude.config import REPOSITORY, RunConfig, load_run_config
 
 RESULTS = REPOSITORY / "docs" / "results"
-ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 TASK, ROBOT = "peg", "sim_panda"
 DEMONSTRATIONS, DEMONSTRATION_SEED = 5, 0
 """All methods and seeds learn from the same ones; with 30, cloning alone solves the task."""
@@ -165,15 +163,12 @@ def results_file() -> Path:
 
 def recorded() -> list[Row]:
     """What earlier calls recorded."""
-    return json.loads(results_file().read_text(encoding="utf-8")) if results_file().is_file() else []
+    return proofs.recorded(results_file())
 
 
 def record(rows: Sequence[Row]) -> None:
-    """Write the results and the plot; the file is replaced whole, so that an interrupted proof leaves a good one."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    aside = results_file().with_suffix(".writing")
-    aside.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
-    aside.replace(results_file())
+    """Write the results and the plot."""
+    proofs.write_rows(results_file(), rows)
     human_report.plot(rows, results_file().with_suffix(".png"))
 
 
@@ -184,35 +179,10 @@ def merge(old: Sequence[Row], new: Row) -> list[Row]:
     return [rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))]
 
 
-def run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Row | None]]:
-    """Every run in a process of its own, `jobs` at a time; yields each with its row, or None when it failed."""
-    waiting, working = list(runs), dict[subprocess.Popen, tuple[Run, Path]]()
-    with tempfile.TemporaryDirectory(prefix="etude-proof-") as folder:
-        try:
-            while waiting or working:
-                while waiting and len(working) < jobs:
-                    run = waiting.pop(0)
-                    out = Path(folder) / f"{run.method}-{run.seed}.json"
-                    working[_start(run, out)] = (run, out)
-                time.sleep(0.2)
-                for process in [p for p in working if p.poll() is not None]:
-                    run, out = working.pop(process)
-                    good = process.returncode == 0 and out.is_file()
-                    yield run, json.loads(out.read_text(encoding="utf-8")) if good else None
-        finally:
-            for process in working:
-                process.terminate()
-            for process in working:
-                process.wait()
-
-
-def _start(run: Run, out: Path) -> subprocess.Popen:
-    """A worker with one thread. Without asynchronous dispatch an action is computed where it is asked for, which is faster than
-    waking another thread for it."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
-    one_thread = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1", "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
+def _start(run: Run, out: Path, number: int) -> subprocess.Popen:
+    """A worker with one thread."""
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, **one_thread, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {**proofs.without_waiting(os.environ), "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, __file__, "--worker", run.method, str(run.seed), str(out)]
     return subprocess.Popen(command, env=environment, cwd=REPOSITORY)
 
@@ -241,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = [Run(method, seed) for method in methods for seed in arguments.seeds]
     failed = []
     try:
-        for run, row in run_all([run for run in wanted if run.key not in done], max(1, arguments.jobs)):
+        for run, row in proofs.run_all([run for run in wanted if run.key not in done], max(1, arguments.jobs), _start):
             if row is None:
                 failed.append(run)
                 print(f"{run} failed; its messages are above", flush=True)

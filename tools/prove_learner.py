@@ -16,12 +16,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks import learner_report
+from benchmarks import learner_report, proofs
 from benchmarks.earl import official_demonstrations
 from benchmarks.learner_report import Row
 from etude.config import REPOSITORY, RunConfig, load_run_config
@@ -29,7 +28,6 @@ from etude.config import REPOSITORY, RunConfig, load_run_config
 RESULTS = REPOSITORY / "docs" / "results"
 BENCH_PYTHON = REPOSITORY / ".venv-bench" / "bin" / "python"
 """Meta-World needs a MuJoCo of its own (tools/make_bench_env.sh)."""
-ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 DEMONSTRATION_SEED = 0
 """All recipes and seeds learn from the same demonstrations."""
 
@@ -251,16 +249,12 @@ def results_file() -> Path:
 
 def recorded() -> list[Row]:
     """What earlier calls recorded."""
-    return json.loads(results_file().read_text(encoding="utf-8")) if results_file().is_file() else []
+    return proofs.recorded(results_file())
 
 
 def record(rows: Sequence[Row]) -> None:
-    """Write the results and the plots; the file is replaced whole, so that an interrupted proof leaves a good one."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    aside = results_file().with_suffix(".writing")
-    lines = ",\n".join(json.dumps(row) for row in rows)
-    aside.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    aside.replace(results_file())
+    """Write the results and the plots."""
+    proofs.write_rows(results_file(), rows)
     for suite in dict.fromkeys(row["suite"] for row in rows):
         learner_report.plot(rows, suite, RESULTS / f"proof-learner-{suite}.png")
 
@@ -306,32 +300,12 @@ def run_all(runs: Sequence[Run], jobs: int, device: str = "cpu") -> Iterator[tup
     Args:
         device: ``cpu``, or ``gpu`` where all of them train on the first GPU, and act on the CPU.
     """
-    waiting, working = list(runs), dict[subprocess.Popen, tuple[Run, Path, int]]()
-    free = list(range(jobs))
-    with tempfile.TemporaryDirectory(prefix="etude-proof-") as folder:
-        try:
-            while waiting or working:
-                while waiting and free:
-                    run, core = waiting.pop(0), free.pop(0)
-                    out = Path(folder) / ("-".join(map(str, run.key)) + ".json")
-                    working[_start(run, out, core if jobs > 1 else None, device)] = (run, out, core)
-                time.sleep(0.2)
-                for process in [p for p in working if p.poll() is not None]:
-                    run, out, core = working.pop(process)
-                    free.append(core)
-                    good = process.returncode == 0 and out.is_file()
-                    yield run, json.loads(out.read_text(encoding="utf-8")) if good else None
-        finally:
-            for process in working:
-                process.terminate()
-            for process in working:
-                process.wait()
+    return proofs.run_all(runs, jobs, lambda run, out, core: _start(run, out, core if jobs > 1 else None, device))
 
 
 def _start(run: Run, out: Path, core: int | None, device: str) -> subprocess.Popen:
     """A worker with one thread; with a `core`, on that one alone."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
+    environment = proofs.one_thread(os.environ)
     if device == "gpu":  # shared by the workers, so none takes its memory ahead
         environment |= {"JAX_PLATFORMS": "cuda,cpu", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     core_text = "-" if core is None else str(core)

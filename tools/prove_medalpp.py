@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import proofs
 from etude.config import REPOSITORY, RunConfig, load_run_config
 from etude.specs import PHASES
 
@@ -35,7 +36,6 @@ STEPS, EVALUATE_EVERY, EPISODES, FINAL_EPISODES = 2_500, 500, 20, 50
 LONGER = 4
 DEMONSTRATION_SEED = 0
 """All seeds learn from the same demonstrations."""
-ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 Row = dict[str, Any]
 
 
@@ -137,15 +137,12 @@ def results_file() -> Path:
 
 def recorded() -> list[Row]:
     """What earlier calls recorded."""
-    return json.loads(results_file().read_text(encoding="utf-8")) if results_file().is_file() else []
+    return proofs.recorded(results_file())
 
 
 def record(rows: Sequence[Row]) -> None:
-    """Write the results and the plot; the file is replaced whole, so that an interrupted proof leaves a good one."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    aside = results_file().with_suffix(".writing")
-    aside.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
-    aside.replace(results_file())
+    """Write the results and the plot."""
+    proofs.write_rows(results_file(), rows)
     plot(rows, results_file().with_suffix(".png"))
 
 
@@ -222,37 +219,13 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
 def run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Row | None]]:
     """Every run in a process of its own, `jobs` at a time; yields each with its row, or None when it failed."""
-    waiting, working = list(runs), dict[subprocess.Popen, tuple[Run, Path]]()
-    with tempfile.TemporaryDirectory(prefix="etude-proof-") as folder:
-        try:
-            while waiting or working:
-                while waiting and len(working) < jobs:
-                    run = waiting.pop(0)
-                    out = Path(folder) / f"{run.method}-{run.seed}.json"
-                    working[start(run, out)] = (run, out)
-                time.sleep(0.2)
-                for process in [p for p in working if p.poll() is not None]:
-                    run, out = working.pop(process)
-                    good = process.returncode == 0 and out.is_file()
-                    yield run, json.loads(out.read_text(encoding="utf-8")) if good else None
-        finally:
-            for process in working:
-                process.terminate()
-            for process in working:
-                process.wait()
+    return proofs.run_all(runs, jobs, start)
 
 
-def start(run: Run, out: Path) -> subprocess.Popen:
+def start(run: Run, out: Path, number: int) -> subprocess.Popen:
     """A worker with one thread."""
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip(),
-        "JAX_PLATFORMS": "cpu",
-        "OMP_NUM_THREADS": "1",
-        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
-    }
     words = ["--worker", run.method, str(run.seed), str(run.steps), str(out), *run.overrides]
-    return subprocess.Popen([sys.executable, __file__, *words], env=environment, cwd=REPOSITORY)
+    return subprocess.Popen([sys.executable, __file__, *words], env=proofs.without_waiting(os.environ), cwd=REPOSITORY)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import math
 import os
 import sys
 import threading
@@ -20,7 +21,7 @@ from actor.teleop.command import TeleopCommand, TeleopError
 from etude.status import PracticeStatus
 from etude_nodes import convert, qos
 from etude_nodes.process import EXIT_DONE, EXIT_REFUSED, configure_logging, middleware, open_run, spinning
-from etude_nodes.teleop import command_to_message
+from etude_nodes.teleop import command_to_message, named
 
 PERIOD_S = 1.0 / 30.0
 HAND_BACK_TIMES = 3
@@ -31,23 +32,26 @@ MEET_S = 10.0
 class Speaker:
     """Carries out one instruction at a time, in a thread of its own, and hands the robot back.
 
-    If this process dies meanwhile, the actor holds the robot after `actor.authority.STALE_AFTER_S`.
+    Words end when somebody else takes over or stops the robot: what was left of them does not move it afterwards. If this process
+    dies meanwhile, the actor holds the robot after `actor.authority.STALE_AFTER_S`.
     """
 
-    def __init__(self, publish: Callable[[TeleopCommand], None]) -> None:
-        self._publish = publish
+    def __init__(self, publish: Callable[[TeleopCommand], None], status: Callable[[], PracticeStatus | None]) -> None:
+        """`status` tells the newest practice status, None when nothing is heard of the actor."""
+        self._publish, self._status = publish, status
         self._busy = threading.Lock()
         self.text = ""
         """What is being carried out."""
 
-    def say(self, text: str, operator: str, status: PracticeStatus | None) -> str:
+    def say(self, text: str, operator: str) -> str:
         """Begin to carry out `text`; what was understood.
 
         Raises:
             TeleopError: it is not understood, the robot cannot be moved now, or the last instruction is not finished.
+            ConfigError: the table of phrases makes no sense.
         """
         motions = understand(text, load_phrases())
-        refusal = why_not(status)
+        refusal = why_not(self._status())
         if refusal:
             raise TeleopError(refusal)
         if not self._busy.acquire(blocking=False):
@@ -65,12 +69,21 @@ class Speaker:
             began_s, over = time.monotonic(), 0
             while over < HAND_BACK_TIMES:
                 now_s = time.monotonic()
-                command = command_at(motions, now_s - began_s, operator, text, now_s)
+                ended = over or self._taken_from(operator)
+                command = command_at(motions, math.inf if ended else now_s - began_s, operator, text, now_s)
                 over += not command.takeover
                 self._publish(command)
                 time.sleep(PERIOD_S)
         finally:
             self._busy.release()
+
+    def _taken_from(self, operator: str) -> bool:
+        """Whether somebody stopped the robot, or holds it who is not `operator` with these words."""
+        status = self._status()
+        if status is None:
+            return False  # the actor may only be slow to tell; without it nothing moves
+        other = status.authority == "human" and status.operator_name != named(operator, DEVICE)
+        return other or status.mode.value == "stopped"
 
 
 def why_not(status: PracticeStatus | None) -> str:
@@ -129,10 +142,10 @@ def run_command(argv: Sequence[str]) -> int:
         robot = config.robot_namespace
         topic = qos.robot_topic(robot, "practice_status")
         node.create_subscription(msg.PracticeStatus, topic, lambda m: heard.append(convert.status_from_message(m)), qos.latched())
-        speaker = Speaker(publisher_of(node, robot))
+        speaker = Speaker(publisher_of(node, robot), lambda: heard[-1] if heard else None)
         with spinning(node):
             _wait(lambda: bool(heard) and node.count_subscribers(qos.robot_topic(robot, qos.TELEOP_TOPIC)) > 0, MEET_S)
-            understood = speaker.say(text, arguments.operator, heard[-1] if heard else None)
+            understood = speaker.say(text, arguments.operator)
             print(understood, flush=True)
             moved = _wait(lambda: any(one.authority == "human" for one in heard[-20:]), duration_s(motions) + 2.0)
             _wait(lambda: not speaker.busy, duration_s(motions) + 5.0)

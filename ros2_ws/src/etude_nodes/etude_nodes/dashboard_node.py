@@ -34,8 +34,9 @@ from dashboard.teleop import Held
 from dashboard.timeline import Timeline
 from etude.addresses import is_loopback
 from etude.cli import clear_message
-from etude.config import RunConfig
+from etude.config import ConfigError, RunConfig
 from etude.run_folder import RunFolder
+from etude.status import PracticeStatus
 from etude_nodes import convert, qos
 from etude_nodes.correct import Speaker, publisher_of
 from etude_nodes.diagnostics import Condition, tell_every_second
@@ -82,7 +83,8 @@ class DashboardNode(Node):
         self._stop_topic = self.create_publisher(Bool, topic("software_stop"), qos.SOFTWARE_STOP)
         self._teleop = self.create_publisher(msg.TeleopCommand, topic(qos.TELEOP_TOPIC), qos.TELEOP)
         self._mapping = load_mapping("browser")
-        self._speaker, self._status = Speaker(publisher_of(self, namespace)), None
+        self._status: PracticeStatus | None = None
+        self._speaker = Speaker(publisher_of(self, namespace), self._heard)
         self._operators: dict[str, tuple[Mapper, DelayMeter]] = {}
         self._set_mode = self.create_client(srv.SetMode, topic("set_mode"))
         self._resolve_help = self.create_client(srv.ResolveHelp, topic("resolve_help"))
@@ -209,10 +211,14 @@ class DashboardNode(Node):
         request = srv.LimitSpeed.Request(share=share, operator_name=OPERATOR)
         return self._call(self._limit_speed, request, f"Speed limited to {share:.0%}" if share < 1.0 else "Full speed")
 
+    def _heard(self) -> PracticeStatus | None:
+        """The newest status, None when the actor has been silent for long."""
+        return self._status if time.monotonic() - self._status_s <= ACTOR_SILENT_S else None
+
     def correct(self, text: str) -> Answer:
         try:
-            understood = self._speaker.say(text, OPERATOR, self._status)
-        except TeleopError as error:
+            understood = self._speaker.say(text, OPERATOR)
+        except (TeleopError, ConfigError) as error:
             return Answer(False, str(error))
         self.view.on_command(f"Said: {text}")
         return Answer(True, understood)

@@ -37,6 +37,11 @@ def command_to_message(command: TeleopCommand, operator: str, device: str, stamp
     return message
 
 
+def named(operator: str, device: str) -> str:
+    """How the actor calls who holds a device."""
+    return f"{operator or 'an operator'} ({device or 'unknown device'})"
+
+
 class CommandInbox:
     """Turns messages into commands whose time is ours. For one thread."""
 
@@ -51,7 +56,7 @@ class CommandInbox:
             raise MessageError("a teleoperation command has a name that is too long, or too many buttons")
         if len(message.instruction) > LONGEST_INSTRUCTION:
             raise MessageError(f"an instruction has {len(message.instruction)} letters, more than {LONGEST_INSTRUCTION}")
-        operator = f"{message.operator_name or 'an operator'} ({message.device or 'unknown device'})"
+        operator = named(message.operator_name, message.device)
         meter = self._delays.pop(operator, None) or DelayMeter()
         self._delays[operator] = meter
         while len(self._delays) > OPERATORS:

@@ -139,6 +139,15 @@ def test_pause_becomes_resume(page, served: Served) -> None:
     wait_until(lambda: served.bridge.commands == [("set_mode", "pause"), ("set_mode", "practise")])
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_field_for_words_lies_under_the_picture_and_takes_nothing_of_it(page, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    picture, words = (page.locator(name).bounding_box() for name in (".stage", "#words"))
+    assert words["y"] >= picture["y"] + picture["height"] and abs(words["width"] - picture["width"]) < 2
+    scene = page.locator(".beauty").bounding_box()
+    assert scene["width"] > 0.7 * picture["width"], "the rest is the policy's cameras"
+
+
 def test_the_speed_is_limited_by_a_slider_that_shows_what_holds(page, served: Served) -> None:
     served.view.on_status(example_status(speed_limit=0.4))
     page.wait_for_selector("#speed-text:text('40%')")

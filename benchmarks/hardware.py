@@ -5,6 +5,7 @@ The judge of the hardware proof. It imports nothing of the filters that it judge
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -114,6 +115,15 @@ def strayed_m(poses: Sequence[Moment], since_s: float, until_s: float) -> float 
     """How far the arm went between two moments while it should stand; None when too few poses were recorded to say."""
     inside = np.array([pose.position_m for pose in poses if since_s <= pose.time_s <= until_s])
     return float(np.linalg.norm(inside - inside[0], axis=1).max()) if len(inside) >= POSES_TO_JUDGE else None
+
+
+def periods(stamps_s: np.ndarray, faults: Sequence[tuple[float, float]]) -> list[float]:
+    """Seconds between neighbouring `stamps_s`, ascending, without those that touch one of `faults` (from, until)."""
+    return [
+        float(later - earlier)
+        for earlier, later in itertools.pairwise(stamps_s)
+        if not any(earlier <= until and since <= later for since, until in faults)
+    ]
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -294,6 +295,19 @@ def lost_steps(folder: RunFolder) -> dict[str, Any]:
     return {"stored_steps": steps, "problems": [str(problem) for problem in problems]}
 
 
+def stored_periods(folder: RunFolder, cases: list[dict[str, Any]], began_s: float, finished_s: float) -> dict[str, float]:
+    """Control periods as the stamps of the stored steps tell them, but for those in which a fault was at work."""
+    from etude.episodes.store import EpisodeStore
+
+    offset_s = time.time() - time.monotonic()
+    faults = [(one["at_s"], one["at_s"] + (one["recovered_s"] or RECOVER_S)) for one in cases]
+    faults += [(0.0, began_s), (finished_s, math.inf)]
+    with EpisodeStore.open(folder.episodes, "r") as store:
+        segments = [store.read(info).stamp_ns / 1e9 - offset_s for info in store.segments()]
+    periods = [period for stamps_s in segments for period in hardware.periods(stamps_s, faults)]
+    return hardware.percentiles(periods) if periods else {"n": 0, "p50_ms": math.nan, "p99_ms": math.nan}
+
+
 def prove(minutes: float, names: list[str], out: Path) -> dict[str, Any]:
     from etude_nodes.process import middleware, spinning
 
@@ -390,6 +404,7 @@ def _follow(rig: Rig, practice: subprocess.Popen[bytes], minutes: float, names: 
     broken = hardware.violations(rig.witness.targets, rig.witness.poses, limits)
     periods = [s["loop_period_p99_ms"] for s in watcher.samples if s.get("loop_period_p99_ms")]
     kept = lost_steps(rig.folder)
+    loop = stored_periods(rig.folder, cases, began_s, finished_s)
     return {
         "minutes": round((finished_s - began_s) / 60, 2),
         "cores": os.cpu_count(),
@@ -397,7 +412,8 @@ def _follow(rig: Rig, practice: subprocess.Popen[bytes], minutes: float, names: 
         "load_after": round(os.getloadavg()[0], 1),
         "niceness_of_arm": NICENESS if nice else 0,
         "practice_steps": steps,
-        "loop_period_p99_ms": {"highest": max(periods, default=None), "last": periods[-1] if periods else None},
+        "loop_period": loop,
+        "loop_period_p99_ms_of_a_minute": {"highest": max(periods, default=None), "last": periods[-1] if periods else None},
         "loop_missed_deadlines": missed_deadlines(watcher.samples),
         "safety_node": safety_gaps(rig.witness.safety, cases, began_s),
         "targets_recorded": len(rig.witness.targets),
@@ -461,10 +477,12 @@ def main() -> int:
     bad = [name for name, row in result["faults"].items() if row["not_held"] or row["recovered"] < row["injected"]]
     print(json.dumps({key: result[key] for key in result if key not in ("injections",)}, indent=1))
     print(f"not held or not recovered: {', '.join(bad) or 'none'}; violations: {len(result['violations'])}")
-    period_ms, late = result["loop_period_p99_ms"]["highest"], result["safety_node"]["missed"]
+    period_ms, late = result["loop_period"]["p99_ms"], result["safety_node"]["missed"]
     in_time = period_ms < PERIOD_P99_MS and not late
     verdict = "pass" if in_time else "FAIL"
-    print(f"loop period p99 {period_ms:.0f} ms (bar {PERIOD_P99_MS}), safety node late {late} times (bar 0): {verdict}")
+    worst_ms = result["loop_period_p99_ms_of_a_minute"]["highest"]
+    periods = f"loop period p99 {period_ms:.0f} ms (bar {PERIOD_P99_MS}), of the worst minute {worst_ms:.0f} ms"
+    print(f"{periods}; safety node late {late} times (bar 0): {verdict}")
     return int(bool(bad or result["violations"] or result["storage"]["problems"] or not in_time))
 
 

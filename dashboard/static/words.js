@@ -27,8 +27,9 @@ document.getElementById("words").addEventListener("submit", async (event) => {
     tell(`The page's server did not answer (${error.message}).`, true);
   }
 });
-// while somebody writes, letters are letters; Escape gives the keys back to their shortcuts
+// while somebody writes, letters are letters; Escape gives the keys back to their shortcuts, and with nothing written Space stops
 field.addEventListener("keydown", (event) => {
+  if (event.code === "Space" && !field.value) return;
   event.stopPropagation();
   if (event.key === "Escape") field.blur();
 });

@@ -91,3 +91,9 @@ def test_too_few_poses_say_nothing_about_standing_still():
     assert hardware.strayed_m(poses, 0.0, 0.25) is None
     assert hardware.strayed_m(poses, 0.0, 1.9) == 0.0
     assert hardware.strayed_m(motion(*[(0.5, 0.01 * n, 0.2) for n in range(20)]), 0.0, 0.95) == pytest.approx(0.09)
+
+
+def test_periods_that_touch_a_fault_are_not_counted() -> None:
+    stamps_s = np.array([0.0, 0.1, 0.2, 0.5, 0.6, 0.75])
+    assert hardware.periods(stamps_s, [(0.25, 0.3)]) == pytest.approx([0.1, 0.1, 0.1, 0.15])
+    assert hardware.periods(stamps_s, [(0.0, 0.15), (0.7, math.inf)]) == pytest.approx([0.3, 0.1])

@@ -148,6 +148,19 @@ def test_the_field_for_words_lies_under_the_picture_and_takes_nothing_of_it(page
     assert scene["width"] > 0.7 * picture["width"], "the rest is the policy's cameras"
 
 
+def test_the_space_key_stops_from_the_empty_field_for_words_and_is_a_space_in_words(page, served: Served) -> None:
+    served.view.on_status(example_status())
+    page.wait_for_selector("#words-field:enabled")
+    page.keyboard.press("/")
+    page.keyboard.type("a bit up")
+    page.keyboard.press("Enter")
+    wait_until(lambda: served.bridge.commands == [("correct", "a bit up")])
+    page.fill("#words-field", "")
+    page.keyboard.press("Space")
+    wait_until(lambda: served.bridge.commands[1:] == [("software_stop", True)])
+    assert page.input_value("#words-field") == ""
+
+
 def test_the_speed_is_limited_by_a_slider_that_shows_what_holds(page, served: Served) -> None:
     served.view.on_status(example_status(speed_limit=0.4))
     page.wait_for_selector("#speed-text:text('40%')")

@@ -126,8 +126,12 @@ class CommandFilter:
         return self._command()
 
     def _give_way(self, here: np.ndarray) -> np.ndarray:
-        """Stop; then the command goes back to where the arm is, so that a stiff controller no longer pushes."""
-        return self._advance(here[:3, 3]) if self.at_rest or self.limits.reaction != "hold" else self._stop()
+        """Stop; then the command goes back to where the arm is, so that a stiff controller no longer pushes. An arm that was
+        pressed out of its box is met at the wall: aimed beyond it, the command could not move at all."""
+        if not self.at_rest and self.limits.reaction == "hold":
+            return self._stop()
+        before = self._past[-1]  # type: ignore[index]
+        return self._advance(np.clip(here[:3, 3], np.minimum(self._low, before), np.maximum(self._high, before)))
 
     def _brake(self) -> np.ndarray:
         return self._accept(self._plan)

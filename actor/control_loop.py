@@ -237,6 +237,8 @@ class ControlLoop:
         reading = self._read()
         spec, now_s = self._robot.observation_spec, reading_clock(self._robot, reading)
         problems = reading_problems(reading, self._config.robot.safety, now_s, spec)
+        if self._state.attempting:
+            self._apply(self._desk.held(problems, self._state.phase, time.monotonic()))
         if problems:
             return self._hold(problems)
         mover = self._takeover.who_moves(self._state.practising, time.monotonic())

@@ -29,6 +29,9 @@ MEANWHILE = {
     False: "The robot goes on practising; the request is withdrawn when it gets on by itself.",
 }
 """Whether the robot holds -> what an open request tells a person about it."""
+HELD = "The robot holds; it goes on by itself, and the request is withdrawn, as soon as the fault is over."
+PAUSE_S = 2.0
+"""So long without a word about faults, and a hold counts from its beginning again."""
 REMEMBERED_STATES = 8192
 """States since the last help that can be labelled; older ones stay without a label."""
 HIGHEST_LEVEL = 3
@@ -64,6 +67,9 @@ class HelpDesk:
         self._searched: tuple[_State, ...] = ()  # the states before the open request; practice may go on beside it
         self._told_s = time.monotonic()
         self._last_asked_s: dict[str, float] = {}
+        self._held_since_s: float | None = None
+        self._held_seen_s = -math.inf
+        self._about_a_hold = False  # the newest request is about a fault that holds the robot
 
     # --- what the robot goes through --------------------------------------------------------------------------------
 
@@ -97,6 +103,20 @@ class HelpDesk:
         self._last_asked_s[ask.about] = now_s
         return practice.AskHelp(ask.reason, phase, self.config.meanwhile == "hold")
 
+    def held(self, faults: tuple[str, ...], phase: str, now_s: float) -> practice.Event | None:
+        """What it means that `faults` hold the robot at this control step of `phase`, or nothing does: asked at every one."""
+        if not faults:
+            self._held_since_s = None
+            return practice.HelpWithdrawn() if self._waits and self._about_a_hold else None
+        if self._held_since_s is None or now_s - self._held_seen_s > PAUSE_S:
+            self._held_since_s = now_s
+        self._held_seen_s = now_s
+        held_s = now_s - self._held_since_s
+        if self.config.kind == "never" or self._waits or held_s < self.config.ask_when_held_s:
+            return None
+        self._about_a_hold, self._held_since_s = True, now_s  # answered without being mended, it is asked again after as long
+        return practice.AskHelp(f"For {held_s:.0f} s the robot cannot move: {'; '.join(faults)}.", phase, holds=False)
+
     @property
     def _waits(self) -> bool:
         return self.request is not None and self.request.open
@@ -125,23 +145,26 @@ class HelpDesk:
 
     def _open(self, state: practice.PracticeState, phase: str, env_steps: int) -> None:
         """A new request, with a picture. With rule `paint` its first question is about the newest state."""
+        self._about_a_hold &= not state.help_holds
         self.request = HelpRequest(
             state.help_id,
             state.help_reason,
             phase,
             time.time_ns(),
             env_steps,
-            MEANWHILE[state.help_holds],
+            HELD if self._about_a_hold else MEANWHILE[state.help_holds],
             open=True,
             image_jpeg=_jpeg(self._states[-1].picture) if self._states else b"",
         )
         self._searched = tuple(self._states)
-        self._search = bisection.begin(len(self._searched)) if self.config.kind == "paint" and self._searched else None
+        labels = self.config.kind == "paint" and self._searched and not self._about_a_hold
+        self._search = bisection.begin(len(self._searched)) if labels else None
         self._publish()
 
     def _close(self, what: str) -> None:
         """The request is answered, cancelled or withdrawn: `what` happened, a sentence."""
         assert self.request is not None
+        self._about_a_hold = False
         self.request = replace(self.request, meanwhile=what, open=False, question="", answers=())
         self._search, self._searched = None, ()
         self._states.clear()

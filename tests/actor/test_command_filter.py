@@ -180,6 +180,14 @@ def test_a_force_over_its_limit_makes_the_command_go_back_to_the_arm():
     np.testing.assert_allclose(command[:3, 3], stuck[:3, 3], atol=1e-3)
 
 
+def test_an_arm_that_is_pressed_out_of_its_box_is_given_way_to_along_the_wall():
+    command_filter = start(position=(0.5, 0.0, LIMITS.workspace_min_m[2]))
+    below = frames.pose([0.49, 0.0, LIMITS.workspace_min_m[2] - 0.003], TOOL_DOWN)
+    for _ in range(15):
+        command, _ = command_filter.next(None, measured(command_filter, pose=below, wrench=np.array([-43.0, 0, 0, 0, 0, 0])))
+    np.testing.assert_allclose(command[:3, 3], [0.49, 0.0, LIMITS.workspace_min_m[2]], atol=1e-3)
+
+
 def test_retract_rises_while_the_force_lasts():
     command_filter = start(limits=LIMITS.model_copy(update={"reaction": "retract"}))
     positions = go(command_filter, (0.5, 0.0, 0.1), 10, wrench=np.array([0, 0, 30.0, 0, 0, 0]))

@@ -107,6 +107,43 @@ def test_beside_a_request_a_lost_object_makes_it_hold(bench):
     b.until(lambda: b.loop.status().mode is not Mode.AWAITING_HELP)
 
 
+def test_a_fault_that_lasts_is_told_to_a_person_and_withdrawn_when_it_is_over(bench):
+    b = bench(policy=PointPolicy(0.0), config=point_config(help__ask_when_held_s=0.2))
+    b.loop.set_mode("practise")
+    b.start().until(lambda: b.loop.status().segment > 1)
+    assert not b.help, "nothing holds the robot yet"
+    b.robot.faults = ("force at the tool is 43 N, limit 30 N",)
+    b.until(lambda: b.help)
+    assert "cannot move: robot fault: force at the tool is 43 N" in b.help[0].reason and b.help[0].open
+    assert "goes on by itself" in b.help[0].meanwhile
+    moves = len(b.robot.actions)
+    b.robot.faults = ()
+    b.until(lambda: len(b.help) > 1)
+    assert not b.help[1].open and "Withdrawn" in b.help[1].meanwhile
+    b.until(lambda: len(b.robot.actions) > moves + 5)
+
+
+def test_a_fault_that_is_answered_and_not_mended_is_asked_about_again_after_as_long(bench):
+    b = bench(policy=PointPolicy(0.0), config=point_config(help__ask_when_held_s=0.2))
+    b.robot.faults = ("the gripper is stuck",)
+    b.loop.set_mode("practise")
+    b.start().until(lambda: b.help)
+    answered_s = time.monotonic()
+    assert b.loop.resolve_help("continue", "Ada").accepted
+    b.until(lambda: len(b.help) > 2)
+    assert b.help[2].id == 2 and "the gripper is stuck" in b.help[2].reason
+    assert time.monotonic() - answered_s > 0.1
+
+
+def test_whoever_wants_to_be_asked_nothing_is_not_asked_about_faults(bench):
+    b = bench(policy=PointPolicy(0.0), config=point_config(help__kind="never", help__ask_when_held_s=0.05))
+    b.robot.faults = ("the gripper is stuck",)
+    b.loop.set_mode("practise")
+    b.start().until(lambda: b.loop.status().holding)
+    time.sleep(0.3)
+    assert not b.help
+
+
 def test_a_task_whose_conditions_lead_nowhere_is_refused():
     config = point_config()
     forward = config.task.forward.model_copy(update={"needs": ("left",), "undoes": ("left",), "leads_to": ("gone",)})

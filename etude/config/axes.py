@@ -195,7 +195,7 @@ class HelpConfig(Model):
     ask_when_held_s: float = Field(
         30.0,
         gt=0,
-        description="A fault that holds the robot for so long without a break (a force that stays, a camera that is gone) is told to a "
+        description="A fault that holds the robot for so long without a break (a force that stays, a dead camera) is told to a "
         "person. The request is withdrawn when the fault is over. Not with kind never.",
     )
     timeouts_before_help: int = Field(

@@ -124,6 +124,10 @@ proof-learned-reward: build ## Slow proof (hours): practice with the learned rew
 proof-hil: build ## Slow proof (an hour on two cores): a scripted person corrects the policy on peg, beside none and a bad one.
 	@exec .venv/bin/python tools/prove_hil.py --resume $(ARGS)
 
+.PHONY: proof-keyboard
+proof-keyboard: build $(DEV_STAMP) ## Slow proof (10 minutes, needs chromium): demonstrations by keyboard on the page teach a policy.
+	@exec .venv/bin/python tools/prove_keyboard.py $(ARGS)
+
 .PHONY: proof-hardware-sim
 proof-hardware-sim: build ## Slow proof (20 minutes): a simulated Franka in real time through twenty faults, every command recorded.
 	@. tools/ros_env.sh && exec .venv/bin/python tools/prove_hardware_sim.py $(ARGS)

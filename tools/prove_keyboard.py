@@ -1,8 +1,8 @@
 """The slow proof behind `make proof-keyboard`: demonstrations given on the page by keyboard are good enough to learn from.
 
-A driver sits at the page of `etude demo record --by browser` in a real headless Chromium. It sees what a person sees: the words of
-the page for what is recorded, and the scene (here: what the scripted expert would do now). It acts as a person acts: keys go down and
-up, a whole speed or none. What was recorded trains `bc` with three seeds, and each policy is evaluated from random starts beside
+A driver sits at the page of `etude demo record --by browser` in a real headless Chromium. It sees what a person sees: what the
+page says is recorded, and the scene (here: what the scripted expert would do now). It acts as a person acts: keys go down and up,
+a whole speed or none. What was recorded trains `bc` with three seeds, and each policy is evaluated from random starts beside
 actions drawn at random. Results: docs/results/proof-keyboard.json. Exit status 1 when a policy is not better than chance.
 
     python tools/prove_keyboard.py                     # 20 demonstrations on drawer, 3 seeds (about 10 minutes; needs chromium)
@@ -73,7 +73,6 @@ def taps(wish: np.ndarray, owed: np.ndarray, full: float) -> tuple[set[str], np.
 def drive(url: str, eyes: Eyes, full: float, done: threading.Event, said: list[str]) -> None:
     """Sit at the page until `done`: take over, and hold the keys that the wish asks for while the page says that it records."""
     from playwright.sync_api import sync_playwright
-
     from screenshot import CHROMIUM_ARGUMENTS, find_chromium
 
     with sync_playwright() as playwright:

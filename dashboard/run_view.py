@@ -17,6 +17,7 @@ from pathlib import PurePath
 from typing import Any
 
 from dashboard.attempts import AttemptTracker
+from dashboard.nodes import Nodes
 from etude.config import RunConfig
 from etude.specs import PHASES
 from etude.status import (
@@ -89,6 +90,7 @@ class RunView:
         self._help_marks: list[float] = []
         self._journal: deque[dict[str, Any]] = deque(maxlen=60)
         self._attempts = AttemptTracker()
+        self._nodes = Nodes()
         self._called: dict[int, bool] = {}
         self._images: dict[str, tuple[int, bytes, float]] = {}
         self._revision = 1
@@ -122,6 +124,11 @@ class RunView:
             rate = (updates - first) / (now - since) if now > since else math.nan
             self._learner = {**values, "updates": float(updates), "updates_per_s": rate}
             self._learner_at = now
+
+    def on_diagnostics(self, name: str, level: str, message: str, values: dict[str, str]) -> None:
+        """What a node says of itself, see `dashboard.nodes.Nodes.tell`."""
+        with self._lock:
+            self._nodes.tell(name, level, message, values, self._clock())
 
     def on_help(self, request: HelpRequest) -> None:
         with self._lock:
@@ -215,6 +222,7 @@ class RunView:
                     "age_s": now - self._learner_at,
                     "metrics": self._learner,
                 },
+                "nodes": self._nodes.snapshot(now),
                 "help": _help_data(self._help) if self._help is not None and self._help.open else None,
                 "attempts": {p: [asdict(a) for a in self._attempts.recent(p)] for p in PHASES},
                 "cameras": {c: now - self._images[c][2] if c in self._images else None for c in self.cameras},

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import queue
+import shutil
 import threading
 import time
 import uuid
@@ -193,6 +194,7 @@ class Learner:
             "learner/policy_version": float(self._version),
             "learner/pretraining": self._pretrained_updates / max(1, self._pretraining_total()),
             "learner/steps_waiting": float(self._steps.qsize()),
+            "disk/free_gb": shutil.disk_usage(self.folder.root).free / 1e9,
         }
 
     def checkpoint(self, timeout_s: float = 60.0) -> bool:

@@ -1,6 +1,7 @@
 // Puts a snapshot on the page. Text only ever goes in as text, never as HTML.
 
 import { LearningCurve, Strip } from "./charts.js";
+import { renderNodes } from "./nodes.js";
 
 const element = (id) => document.getElementById(id);
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -123,7 +124,10 @@ function renderStrip({ run, status: s, learner }) {
     const paced = { learner: "as fast as learning allows", free: "as fast as it can" }[run.pace];
     stat("loop", s.loop_rate_hz.toFixed(1), "Hz", paced ?? jitter, late);
   }
-  stat("outbox", whole.format(s.outbox_pending), "steps", s.outbox_pending > 2000 ? "learner is not storing" : "not yet on disk", s.outbox_pending > 2000);
+  const free = learner.metrics["disk/free_gb"];
+  const room = free === undefined || free === null ? "not yet on disk" : `${free.toFixed(free < 10 ? 1 : 0)} GB of disk left`;
+  const unstored = s.outbox_pending > 2000;
+  stat("outbox", whole.format(s.outbox_pending), "steps", unstored ? "learner is not storing" : room, unstored || free < 2);
   stat("help", whole.format(s.help_requests), "", `${whole.format(s.hard_resets)} scene resets`);
   const hours = s.practice_time_s / 3600;
   const perHour = s.interventions && hours > 1 / 60 ? `${(s.interventions / hours).toFixed(1)} per hour` : "take-overs by a person";
@@ -299,6 +303,7 @@ export function render(snapshot) {
   renderDirection("forward", snapshot);
   renderDirection("backward", snapshot);
   renderJudge(snapshot);
+  renderNodes(snapshot.nodes);
   renderJournal(snapshot.journal);
   renderControls(snapshot);
   if (drawnRevision !== snapshot.revision && snapshot.history) {

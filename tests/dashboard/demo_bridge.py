@@ -213,7 +213,10 @@ def _live(view: RunView, scenario: str, pictures: Path | None) -> None:
     while True:
         t = time.monotonic() - start
         step = int(t * 10) % 40
-        view.on_metrics({}, updates=24880 + int(41 * t))
+        view.on_metrics({"disk/free_gb": 41.3}, updates=24880 + int(41 * t))
+        view.on_diagnostics("robot/actor", "ok", "forward", {"loop_rate_hz": "10", "missed_deadlines": "3"})
+        view.on_diagnostics("learner", "ok", "training", {"updates_per_s": "41.2"})
+        view.on_diagnostics("dashboard", "ok", "the page shows the actor", {"viewers": "1"})
         probability = 1 / (1 + math.exp(-(step - 32) / 2)) if mode == Mode.FORWARD else 0.03
         view.on_status(
             example_status(

@@ -131,6 +131,19 @@ def test_a_late_page_shows_status_help_metrics_and_evaluations(url: str, stand_i
     assert [e["rate"] for e in evaluations] == [0.75]
 
 
+def test_what_nodes_say_of_themselves_reaches_the_page(url: str, stand_in: StandIn) -> None:
+    diagnostics = stand_in.create_publisher(convert.DiagnosticArray, qos.DIAGNOSTICS_TOPIC, qos.DIAGNOSTICS)
+    stamp = stand_in.get_clock().now().to_msg()
+
+    def told() -> dict:
+        diagnostics.publish(convert.diagnostics_to_message(stamp, "robot.safety", "warn", "late", {"late_turns": 3}))
+        return {node["name"]: node for node in snapshot(url)["nodes"]}
+
+    nodes = wait_until(lambda: {"robot.safety", "dashboard"} <= told().keys() and told())
+    assert (nodes["robot.safety"]["level"], nodes["robot.safety"]["values"]) == ("warn", {"late_turns": "3"})
+    assert "cameras" in nodes["dashboard"]["values"]
+
+
 def test_a_malformed_status_is_dropped(url: str, stand_in: StandIn) -> None:
     broken = convert.status_to_message(example_status(env_steps=1), "robot", "a1")
     broken.mode = "dancing"

@@ -262,3 +262,27 @@ def test_nothing_overlaps_or_hangs_over_the_edge(page, served: Served, width: in
       return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => hit(a, b)).map((b) => `${a.name} × ${b.name}`));
     }""")
     assert overlaps == []
+
+
+def test_nodes_say_how_they_are_worst_first_and_show_their_numbers(page, served: Served) -> None:
+    assert page.is_hidden("#nodes-card"), "nobody has told anything"
+    served.view.on_diagnostics("learner", "ok", "training", {"updates_per_s": "41.2"})
+    served.view.on_diagnostics("robot/actor", "warn", "<b>held</b>: the camera is late", {"loop_rate_hz": "9.1"})
+    served.view.on_status(example_status())
+    page.wait_for_selector("#nodes details.warn")
+    lines = page.locator("#nodes summary")
+    assert [lines.nth(i).inner_text().split("\n")[0] for i in range(2)] == ["robot/actor", "learner"]
+    assert "<b>held</b>: the camera is late" in lines.nth(0).inner_text()
+    lines.nth(1).click()
+    page.wait_for_selector("#nodes details[open] dd:text('41.2')")
+    served.view.on_diagnostics("learner", "ok", "training", {"updates_per_s": "43.0"})
+    page.wait_for_selector("#nodes details[open] dd:text('43.0')")
+    assert page.problems == []
+
+
+def test_the_disk_that_is_left_is_told_and_warned_of(page, served: Served) -> None:
+    served.view.on_status(example_status())
+    served.view.on_metrics({"disk/free_gb": 41.3}, updates=10)
+    page.wait_for_selector("#stat-outbox-note:text('41 GB of disk left')")
+    served.view.on_metrics({"disk/free_gb": 1.2}, updates=11)
+    page.wait_for_selector(".strip .bad #stat-outbox-note:text('1.2 GB of disk left')")

@@ -273,16 +273,27 @@ def metrics_from_message(message: msg.Metrics) -> dict[str, float]:
     return dict(zip(message.names, message.values, strict=False))
 
 
+DIAGNOSTIC_LEVELS = {
+    "ok": DiagnosticStatus.OK,
+    "warn": DiagnosticStatus.WARN,
+    "error": DiagnosticStatus.ERROR,
+    "stale": DiagnosticStatus.STALE,
+}
+
+
+def diagnostics_from_message(message: DiagnosticArray) -> list[tuple[str, str, str, dict[str, str]]]:
+    """(name, level, message, values) of every status; a level that nobody defined counts as an error."""
+    names = {level: name for name, level in DIAGNOSTIC_LEVELS.items()}
+    return [
+        (status.name, names.get(status.level, "error"), status.message, {pair.key: pair.value for pair in status.values})
+        for status in message.status
+    ]
+
+
 def diagnostics_to_message(stamp: Any, name: str, level: str, message: str, values: dict[str, Any]) -> DiagnosticArray:
     """One status on ``/diagnostics``. `level` is "ok", "warn", "error" or "stale"; `stamp` a builtin_interfaces Time."""
-    levels = {
-        "ok": DiagnosticStatus.OK,
-        "warn": DiagnosticStatus.WARN,
-        "error": DiagnosticStatus.ERROR,
-        "stale": DiagnosticStatus.STALE,
-    }
     status = DiagnosticStatus(
-        level=levels[level],
+        level=DIAGNOSTIC_LEVELS[level],
         name=name,
         hardware_id=name,
         message=message,

@@ -80,6 +80,7 @@ class DashboardNode(Node):
         self.create_subscription(msg.PracticeStatus, topic("practice_status"), self._on_status, qos.latched())
         self.create_subscription(msg.HelpRequest, topic("help_request"), self._on_help, qos.latched())
         self.create_subscription(msg.Metrics, qos.METRICS_TOPIC, self._on_metrics, qos.METRICS)
+        self.create_subscription(convert.DiagnosticArray, qos.DIAGNOSTICS_TOPIC, self._on_diagnostics, qos.DIAGNOSTICS)
         self._stop_topic = self.create_publisher(Bool, topic("software_stop"), qos.SOFTWARE_STOP)
         self._teleop = self.create_publisher(msg.TeleopCommand, topic(qos.TELEOP_TOPIC), qos.TELEOP)
         self._mapping = load_mapping("browser")
@@ -125,6 +126,10 @@ class DashboardNode(Node):
 
     def _on_metrics(self, message: msg.Metrics) -> None:
         self.view.on_metrics(convert.metrics_from_message(message), updates=message.updates)
+
+    def _on_diagnostics(self, message: convert.DiagnosticArray) -> None:
+        for told in convert.diagnostics_from_message(message):
+            self.view.on_diagnostics(*told)
 
     def _on_picture(self, camera: str, message: CompressedImage) -> None:
         data = bytes(message.data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sys
 import threading
@@ -51,6 +52,8 @@ HEARTBEAT_S = 0.2
 CHANGED_S = {"learner": 0.01, "realtime": 0.05, "free": 0.02}
 """By the robot's pace: how soon after a change an acknowledgement goes out. A simulation at the learner's pace waits for it."""
 BETWEEN_CHUNKS_S = 0.0005
+LEAST_DISK_GB = 2.0
+"""An hour of practice takes 1 to 3 GB."""
 NICENESS = 5
 """Training yields the processor to control loops on the same machine."""
 
@@ -204,13 +207,16 @@ class LearnerNode(Node):
         self._metrics.publish(
             convert.metrics_to_message("learner", self._learner.environment_steps, self._learner.updates, metrics)
         )
-        failure = getattr(self._learner, "failure", None)
-        level, text = (
-            ("error", f"training failed: {failure}")
-            if failure
-            else ("ok", "training" if self._published_version else "pretraining")
-        )
-        self._tell_condition(Condition(level, text, metrics))
+        self._tell_condition(self.condition(metrics))
+
+    def condition(self, metrics: dict[str, float]) -> Condition:
+        """For ``/diagnostics``: whether it trains, and whether there is room for what it stores."""
+        if failure := getattr(self._learner, "failure", None):
+            return Condition("error", f"training failed: {failure}", metrics)
+        if (free_gb := metrics.get("disk/free_gb", math.inf)) < LEAST_DISK_GB:
+            left = f"{free_gb:.1f} GB of disk are left for this run"
+            return Condition("warn", f"{left}: free some, or steps stay in the actor's outbox", metrics)
+        return Condition("ok", "training" if self._published_version else "pretraining", metrics)
 
     def numbers(self) -> dict[str, float]:
         """The learner's metrics and the node's own."""

@@ -25,7 +25,9 @@ def test_who_is_silent_is_stale_whatever_it_said() -> None:
 def test_what_anybody_may_publish_is_bounded() -> None:
     nodes = Nodes()
     for number in range(2 * MOST_NODES):
-        nodes.tell(f"{number:03}" + "n" * 10_000, "ok", "m" * 10_000, {f"{k:04}" + "k" * 9_999: "v" * 10_000 for k in range(99)}, 0.0)
+        nodes.tell(
+            f"{number:03}" + "n" * 10_000, "ok", "m" * 10_000, {f"{k:04}" + "k" * 9_999: "v" * 10_000 for k in range(99)}, 0.0
+        )
     told = nodes.snapshot(0.0)
     assert len(told) == MOST_NODES
     assert all(len(one["name"]) <= LONGEST_TEXT and len(one["message"]) <= LONGEST_TEXT for one in told)

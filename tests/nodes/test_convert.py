@@ -218,6 +218,8 @@ def test_a_condition_is_read_back_as_it_was_told() -> None:
     from builtin_interfaces.msg import Time
 
     message = convert.diagnostics_to_message(Time(), "robot/actor", "stale", "silent", {"rate_hz": 9.98765, "mode": "forward"})
-    assert convert.diagnostics_from_message(message) == [("robot/actor", "stale", "silent", {"rate_hz": "9.988", "mode": "forward"})]
+    assert convert.diagnostics_from_message(message) == [
+        ("robot/actor", "stale", "silent", {"rate_hz": "9.988", "mode": "forward"})
+    ]
     message.status[0].level = b"\x09"
     assert convert.diagnostics_from_message(message)[0][1] == "error"

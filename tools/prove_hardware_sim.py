@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import hardware
 from benchmarks.hardware import Moment
 from etude.config import REPOSITORY, read_named
@@ -115,11 +117,13 @@ class Witness:
 
         self.node = Node("witness")
         self.targets: list[Moment] = []
+        self.commands_s: list[float] = []  # when the driver sent each, seconds since the epoch
         self.poses: list[Moment] = []
         self.safety: list[tuple[float, str]] = []
         self._pose_type, self._string, self._qos = PoseStamped, String, qos.COMMAND
         self._command_topic = f"/{namespace}/command_pose"
         self.node.create_subscription(PoseStamped, "/target_pose", lambda m: self.targets.append(moment(m)), qos.STEPS)
+        self.node.create_subscription(PoseStamped, self._command_topic, lambda m: self.commands_s.append(sent_s(m)), qos.STEPS)
         self.node.create_subscription(PoseStamped, "/current_pose", lambda m: self.poses.append(moment(m)), qos.SENSOR)
         self.node.create_subscription(
             msg.SafetyState,
@@ -142,6 +146,11 @@ class Witness:
 def moment(message: Any) -> Moment:
     p, q = message.pose.position, message.pose.orientation
     return Moment(time.monotonic(), (p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
+
+
+def sent_s(message: Any) -> float:
+    """Seconds since the epoch, of the message's own stamp."""
+    return message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
 
 
 class Watcher(threading.Thread):
@@ -295,17 +304,15 @@ def lost_steps(folder: RunFolder) -> dict[str, Any]:
     return {"stored_steps": steps, "problems": [str(problem) for problem in problems]}
 
 
-def stored_periods(folder: RunFolder, cases: list[dict[str, Any]], began_s: float, finished_s: float) -> dict[str, float]:
-    """Control periods as the stamps of the stored steps tell them, but for those in which a fault was at work."""
-    from etude.episodes.store import EpisodeStore
-
+def periods_on_the_wire(
+    commands_s: list[float], cases: list[dict[str, Any]], began_s: float, finished_s: float
+) -> dict[str, float]:
+    """Of the driver's commands by their own stamps, but for the times in which a fault was at work."""
     offset_s = time.time() - time.monotonic()
     faults = [(one["at_s"], one["at_s"] + (one["recovered_s"] or RECOVER_S)) for one in cases]
     faults += [(0.0, began_s), (finished_s, math.inf)]
-    with EpisodeStore.open(folder.episodes, "r") as store:
-        segments = [store.read(info).stamp_ns / 1e9 - offset_s for info in store.segments()]
-    periods = [period for stamps_s in segments for period in hardware.periods(stamps_s, faults)]
-    return hardware.percentiles(periods) if periods else {"n": 0, "p50_ms": math.nan, "p99_ms": math.nan}
+    found = hardware.periods(np.array(commands_s) - offset_s, faults)
+    return hardware.percentiles(found) if found else {"n": 0, "p50_ms": math.nan, "p99_ms": math.nan}
 
 
 def prove(minutes: float, names: list[str], out: Path) -> dict[str, Any]:
@@ -404,7 +411,7 @@ def _follow(rig: Rig, practice: subprocess.Popen[bytes], minutes: float, names: 
     broken = hardware.violations(rig.witness.targets, rig.witness.poses, limits)
     periods = [s["loop_period_p99_ms"] for s in watcher.samples if s.get("loop_period_p99_ms")]
     kept = lost_steps(rig.folder)
-    loop = stored_periods(rig.folder, cases, began_s, finished_s)
+    loop = periods_on_the_wire(rig.witness.commands_s, cases, began_s, finished_s)
     return {
         "minutes": round((finished_s - began_s) / 60, 2),
         "cores": os.cpu_count(),

@@ -198,3 +198,46 @@ def test_words_on_the_page_move_the_arm_and_are_stored_with_their_steps(browser,
     names, scale = live.robot.action_spec.names, live.robot.action_spec.scale
     moved_m = {name: sum(float(step.action[i]) * scale[i] for step in said) for i, name in enumerate(names)}
     assert abs(moved_m["x"]) < 1e-6 and 0.015 <= moved_m["y"] <= 0.045 and 0.015 <= moved_m["z"] <= 0.045, moved_m
+
+
+def say(page, text: str) -> None:
+    page.wait_for_selector("#words-field:enabled")
+    page.fill("#words-field", text)
+    page.press("#words-field", "Enter")
+
+
+def test_the_page_takes_over_from_words_at_once(browser, live: Live) -> None:  # noqa: F811
+    live.until(lambda: len(live.steps) > 3, "the policy acts")
+    page = browser.new_page()
+    page.goto(live.url)
+    say(page, "a lot to the left, a lot to the right, a lot to the left, a lot to the right")
+    live.until(lambda: live.loop.status().operator_name == "page (words)", "words move the arm")
+    page.click("#takeover:enabled")
+    live.until(lambda: live.loop.status().operator_name.startswith("page 1"), "hands have it", 2.0)
+    page.click("#takeover")
+    live.until(lambda: live.loop.status().authority == "policy", "given back")
+    time.sleep(0.5)
+    assert live.loop.status().authority == "policy", "what was left of the words moves nothing"
+    page.close()
+
+
+def test_the_word_stop_is_the_software_stop_also_while_words_move_the_arm(browser, live: Live) -> None:  # noqa: F811
+    live.until(lambda: len(live.steps) > 3, "the policy acts")
+    page = browser.new_page()
+    page.goto(live.url)
+    say(page, "a lot up, a lot down")
+    live.until(lambda: live.loop.status().authority == "human", "words move the arm")
+    say(page, "no, stop!")
+    live.until(lambda: live.loop.status().mode is Mode.STOPPED, "the software stop is on", 2.0)
+    page.wait_for_selector("#notice-stop:visible")
+    page.close()
+
+
+def test_words_for_what_the_task_does_not_move_leave_the_policy_alone(browser, live: Live) -> None:  # noqa: F811
+    live.until(lambda: len(live.steps) > 3, "the policy acts")
+    page = browser.new_page()
+    page.goto(live.url)
+    say(page, "close the gripper")
+    page.wait_for_selector("#words-told.refused:has-text('this task moves x, y, z alone')")
+    assert live.loop.status().interventions == 0
+    page.close()

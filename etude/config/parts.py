@@ -62,6 +62,8 @@ class RobotConfig(Model):
         shared = [name for name in self.arms["left"].cameras if name in self.arms["right"].cameras] if self.arms else []
         if shared:
             raise ValueError(f"cameras {', '.join(shared)} belong to both arms: a camera is listed with one of them")
+        if self.arms and (self.safety.workspace_min_m or self.safety.workspace_max_m):
+            raise ValueError("safety.workspace_* is not for two arms: each has its own box, arms.<side>.limits.workspace_*")
         if self.arms and (problem := collision(self.arms, self.arm_bases)):
             raise ValueError(problem)
         if self.go1 is not None and self.kind != "go1":

@@ -130,3 +130,12 @@ def test_what_is_no_arm_and_a_home_outside_the_box_are_refused():
 def test_holding_a_run_that_does_not_live_says_so(tmp_path, domain):
     with pytest.raises(ConfigError, match="is not a run folder"):
         robot_commands.hold(["--run", str(tmp_path)])
+
+
+def test_home_is_refused_while_any_program_commands_the_controller(arm):
+    """A run under another name, or one with two arms, has a safety node too, and two of them would pull at the arm."""
+    file, witness = arm
+    witness.create_publisher(PoseStamped, "/target_pose", qos.COMMAND)
+    with pytest.raises(ConfigError, match="another program commands /target_pose"):
+        robot_commands.home(["--robot", file, "--yes"])
+    assert witness.targets == []

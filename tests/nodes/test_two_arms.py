@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("rclpy")
 pytest.importorskip("etude_msgs")
@@ -21,6 +22,7 @@ from etude.config import ConfigError, RobotConfig, RunConfig, build, load_run_co
 from etude.robot import Reading
 from etude.run_folder import RunFolder
 from etude.specs import ActionSpec, ObservationSpec
+from etude_nodes import robot_commands
 from etude_nodes.process import middleware, spinning
 
 TOPICS = (
@@ -61,7 +63,7 @@ def config_for(domain: int) -> RunConfig:
     return load_run_config({"name": "two_arms", "task": task, "robot": robot, "recipe": "rlpd"})
 
 
-def test_both_arms_move_each_their_own_way_and_a_fault_of_one_holds_both(domain, tmp_path, wait_until) -> None:
+def test_both_arms_move_each_their_own_way_and_a_fault_of_one_holds_both(domain, tmp_path, wait_until, capsys) -> None:
     config = config_for(domain)
     folder = RunFolder(tmp_path / "run")
     folder.root.mkdir()
@@ -105,6 +107,12 @@ def test_both_arms_move_each_their_own_way_and_a_fault_of_one_holds_both(domain,
                 faults.publish(String(data="reflex"))
                 wait_until(lambda: any(f.startswith("left arm: ") for f in robot.read().faults), 10, "the left arm's reflex")
                 wait_until(lambda: robot.read().faults == (), 30, "recovered by itself, as this robot's settings say")
+
+                file = tmp_path / "two.yaml"
+                file.write_text(yaml.safe_dump(config.robot.model_dump(mode="json")))
+                robot_commands.recover(["--robot", str(file)])
+                said = capsys.readouterr().out
+                assert "right arm: recovery began" in said and "left arm: the arm was recovered a moment ago" in said, said
     finally:
         if robot is not None:
             robot.close()
@@ -159,6 +167,13 @@ def test_two_drivers_of_one_arm_are_refused() -> None:
     content["arms"]["right"]["prefix"] = "/left"
     with pytest.raises(ConfigError, match=r"both arms have the topic /left/target_pose \(target_pose\)"):
         build(RobotConfig, content, "copied")
+
+
+def test_a_box_above_both_arms_is_refused_because_nothing_would_look_at_it() -> None:
+    content = read_named("robots", "franka_fr3_dual")
+    content["safety"]["workspace_max_m"] = [0.5, 0.5, 0.5]
+    with pytest.raises(ConfigError, match=r"safety.workspace_\* is not for two arms"):
+        build(RobotConfig, content, "boxed")
 
 
 class OneArm:

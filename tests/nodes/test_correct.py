@@ -67,6 +67,7 @@ def test_words_end_when_somebody_else_has_the_robot(change: dict, wait_until) ->
         (replace(PRACTISING, mode=Mode.STOPPED), "the robot is stopped"),
         (replace(PRACTISING, mode=Mode.EVALUATING), "the robot is evaluating"),
         (replace(PRACTISING, authority="human", operator_name="bob (gamepad)"), "bob .gamepad. has control"),
+        (replace(PRACTISING, authority="hold", holding=("the command of bob was lost",)), "the robot holds: the command of bob"),
     ],
 )
 def test_words_that_cannot_move_the_robot_say_why(status: PracticeStatus | None, reason: str) -> None:

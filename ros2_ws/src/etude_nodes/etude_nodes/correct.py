@@ -132,6 +132,8 @@ def why_not(status: PracticeStatus | None) -> str:
         return f"the robot is {status.mode.value}: words move nothing then"
     if status.authority == "human":
         return f"{status.operator_name} has control: words count when it is given back"
+    if status.authority == "hold":  # after words the policy would go on, which is not what whoever lost the robot is told
+        return f"the robot holds: {'; '.join(status.holding) or 'take over again, or resume practice'}"
     return ""
 
 

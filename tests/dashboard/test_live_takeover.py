@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from actor.robots import make_robot
 from dashboard.app import create_app
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
-from etude.config import load_run_config
+from etude.config import load_run_config, save_config
 from etude.run_folder import RunFolder
 from etude.status import Mode
 from etude.step import Source, Step
@@ -241,3 +243,23 @@ def test_words_for_what_the_task_does_not_move_leave_the_policy_alone(browser, l
     page.wait_for_selector("#words-told.refused:has-text('this task moves x, y, z alone')")
     assert live.loop.status().interventions == 0
     page.close()
+
+
+def test_words_from_the_terminal_move_the_arm_and_stop_it(live: Live, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "of_the_terminal")
+    folder.create()
+    save_config(live.config, folder.config)
+
+    def etude_correct(*words: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "etude", "correct", *words, "--run", str(folder.root), "--operator", "ada"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    live.until(lambda: len(live.steps) > 3, "the policy acts")
+    said = etude_correct("a", "bit", "up")
+    assert said.returncode == 0 and said.stdout.splitlines() == ["up 12 mm (0.5 s)", "the policy goes on"], said
+    assert {step.instruction for step in live.steps if step.source is Source.HUMAN} == {"a bit up"}
+    stopped = etude_correct("please stop")
+    assert stopped.returncode == 0 and "the software stop is on" in stopped.stdout, stopped
+    assert live.loop.status().mode is Mode.STOPPED
+    refused = etude_correct("up")
+    assert refused.returncode != 0 and "the robot is stopped: words move nothing then" in refused.stderr, refused

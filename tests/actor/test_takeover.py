@@ -364,3 +364,15 @@ def test_a_pause_ends_words_because_nobody_holds_a_switch(mode: str):
     assert t.robot.x_m == before and t.status.mode is (Mode.PAUSED if mode == "pause" else Mode.IDLE)
     t.turn(lambda: command(takeover=False, deadman=False, operator="ada (words)")).turn(words, times=3)
     assert t.status.mode is Mode.TAKEOVER, "words that are said in a pause move the robot"
+
+
+def test_after_a_stop_new_words_of_an_operator_whose_process_was_killed_move_the_robot():
+    t = Turns().practise().turn(times=3)
+    t.turn(words, times=3)
+    t.loop.software_stop(True)
+    t.turn(times=2)
+    t.loop.software_stop(False)
+    t.turn(words, times=2)
+    assert t.status.authority == "policy", "nothing of before moves the robot"
+    t.turn(lambda: command(takeover=False, deadman=False, operator="ada (words)"), words)
+    assert t.status.operator_name == "ada (words)", "every new sentence lets go first"

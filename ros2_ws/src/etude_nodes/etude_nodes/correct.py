@@ -97,6 +97,8 @@ class Speaker:
 
     def _carry_out(self, motions: Sequence[Motion], operator: str, text: str) -> None:
         try:
+            # lets go of what this operator had when an earlier process was killed, perhaps before a stop
+            self._publish(command_at((), math.inf, operator, text, time.monotonic()))
             began_s, over = time.monotonic(), 0
             while over < HAND_BACK_TIMES:
                 now_s = time.monotonic()

@@ -5,8 +5,9 @@ from it. It knows no robot, no thread and no clock, only the times that events c
 
 A person takes over with a command that asks for it and gives the robot back with one that does not. A command that is not
 renewed in time leaves the robot holding, never the policy acting: only an operator who takes over (again), or a person's word to
-practise ends that. The software stop is above all and latched. Who held the robot when it was stopped, or asks for it meanwhile,
-must let go before taking over again, so that clearing a stop moves nothing.
+practise ends that. Words are the weakest operator, because nobody holds a switch while they are carried out: whoever takes over
+by hand has the robot at once, and a pause ends them. The software stop is above all and latched. Who held the robot when it was
+stopped, or asks for it meanwhile, must let go before taking over again, so that clearing a stop moves nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Authority:
         operator: who has taken over, or had when the command was lost; empty otherwise.
         heard_s: monotonic time of the operator's newest command, seconds.
         deadman: the newest command's: the operator holds the switch, so the robot may move.
+        words: the newest command's: it carries out words.
         stopped: the software stop is on.
         must_let_go: operators whose wish to take over is not heard before they have let go once.
     """
@@ -42,6 +44,7 @@ class Authority:
     operator: str = ""
     heard_s: float = -math.inf
     deadman: bool = False
+    words: bool = False
     stopped: bool = False
     must_let_go: frozenset[str] = frozenset()
 
@@ -53,12 +56,14 @@ class Authority:
 
 @dataclass(frozen=True)
 class Command:
-    """What an operator said at monotonic time `at_s`: to have the robot (`takeover`), and to let it move now (`deadman`)."""
+    """What an operator said at monotonic time `at_s`: to have the robot (`takeover`), and to let it move now (`deadman`); with
+    `words` it carries out an instruction, and nobody's hands are there."""
 
     operator: str
     at_s: float
     takeover: bool
     deadman: bool
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,12 @@ class HandBack:
     """A person's word to go on practising. An operator who is there is not overruled by it."""
 
 
-Event = Command | Tick | Stop | Clear | HandBack
+@dataclass(frozen=True)
+class EndWords:
+    """Practice pauses: what is left of words does not move the robot. Hands do."""
+
+
+Event = Command | Tick | Stop | Clear | HandBack | EndWords
 
 
 def advance(authority: Authority, event: Event) -> Authority:
@@ -104,6 +114,10 @@ def advance(authority: Authority, event: Event) -> Authority:
                 return authority
             held = {authority.operator} if authority.taken_over else set()
             return Authority(must_let_go=authority.must_let_go | held)
+        case EndWords():
+            if authority.holder is not Holder.HUMAN or not authority.words:
+                return authority
+            return Authority(must_let_go=authority.must_let_go | {authority.operator})
     raise TypeError(f"not an event of the authority: {event!r}")
 
 
@@ -118,11 +132,14 @@ def _hear(authority: Authority, command: Command) -> Authority:
         return replace(authority, must_let_go=authority.must_let_go | {command.operator})
     if command.operator in authority.must_let_go:
         return authority
+    waiting = authority.must_let_go
     if authority.holder is Holder.HUMAN and command.operator != authority.operator:
-        return authority
+        if not authority.words or command.words:
+            return authority
+        waiting |= {authority.operator}
     if command.operator == authority.operator and command.at_s < authority.heard_s:
         return authority  # overtaken on its way by a newer one
-    return replace(authority, holder=Holder.HUMAN, operator=command.operator, heard_s=command.at_s, deadman=command.deadman)
+    return Authority(Holder.HUMAN, command.operator, command.at_s, command.deadman, command.words, must_let_go=waiting)
 
 
 def who_moves(authority: Authority, practising: bool, now_s: float, step_s: float) -> Holder:

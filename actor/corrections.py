@@ -9,16 +9,19 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from actor.teleop.command import TeleopCommand, TeleopError
-from etude.config import CONFIG_ROOT, build, read_named
+from etude.config import CONFIG_ROOT, ConfigError, build, read_named
 from etude.config.phrases import Phrase, PhraseTable
 
 DEVICE = "words"
-LIKE = 0.8
-"""How alike every word must be to the phrase's, 0 to 1 (`difflib.SequenceMatcher.ratio`): a slip of the keyboard is forgiven."""
+LIKE = 0.85
+"""How alike every word must be to the phrase's, 0 to 1 (`difflib.SequenceMatcher.ratio`): a slip of the keyboard is forgiven, but
+"tight" is not "right", and a word that belongs to any phrase is no slip of another."""
+STOPS = ("stop", "halt", "freeze")
+"""Words that are the software stop, wherever in the text and whatever the table says."""
 SHORTEST_S = 0.5
 """A short motion is slower instead, so that it is a few control steps long and ends where it should."""
 LONGEST = 200
@@ -37,8 +40,27 @@ class Motion:
 
 
 def load_phrases(name: str = "phrases") -> PhraseTable:
-    """``robot_configs/phrases.yaml``, or the file at `name` when it ends in .yaml. Raises ConfigError."""
-    return build(PhraseTable, read_named(".", name), name if ".yaml" in name else str(CONFIG_ROOT.name) + "/phrases.yaml")
+    """``robot_configs/phrases.yaml``, or the file at `name` when it ends in .yaml.
+
+    Raises:
+        ConfigError: it makes no sense, or a phrase could never be understood as it is written.
+    """
+    place = name if ".yaml" in name else str(CONFIG_ROOT.name) + "/phrases.yaml"
+    table = build(PhraseTable, read_named(".", name), place)
+    for phrase in table.phrases:
+        for way in phrase.say:
+            words = _parts(way, table)
+            if means_stop(way) or len(words) != 1 or _found(*_scaled(words[0], table), table) != (way, phrase, 1.0):
+                raise ConfigError(
+                    f"{place}: {way!r} is not understood as it is written, because of a word that is in `scales` "
+                    f"or in another phrase, a conjunction or one of {', '.join(STOPS)}: say it otherwise"
+                )
+    return table
+
+
+def means_stop(text: str) -> bool:
+    """Whether a person wants the software stop: one of `STOPS` is among the words, in whatever sentence."""
+    return any(word in STOPS for word in re.findall(r"[^\W_]+", text.lower()))
 
 
 def understand(text: str, table: PhraseTable) -> tuple[Motion, ...]:
@@ -49,11 +71,21 @@ def understand(text: str, table: PhraseTable) -> tuple[Motion, ...]:
     """
     if len(text) > LONGEST:
         raise TeleopError(f"an instruction has {len(text)} letters, more than {LONGEST}: say it shorter")
-    parts = [_meant(part, table) for part in re.split(r"\band\b|\bthen\b|[,;.!]", text.lower())]
-    motions = tuple(_motion(words, table) for words in parts if words)
+    motions = tuple(_motion(words, table) for words in _parts(text, table))
     if not motions:
         raise TeleopError("nothing was said; for example: a bit to the left")
     return motions
+
+
+def impossible(motions: Sequence[Motion], actions: Sequence[str]) -> str:
+    """Why a robot with these `actions` cannot carry `motions` out; empty when it can."""
+    for motion in motions:
+        wanted = {name: abs(speed) > 1e-9 for name, speed in zip("xyz", motion.linear_m_s, strict=True)}
+        wanted |= {"yaw": bool(motion.yaw_rad_s), "gripper": math.isfinite(motion.gripper)}
+        missing = [name for name, is_wanted in wanted.items() if is_wanted and name not in actions]
+        if missing:
+            return f"{motion.meaning!r} takes {', '.join(missing)}, and this task moves {', '.join(actions)} alone"
+    return ""
 
 
 def told(motions: Sequence[Motion]) -> str:
@@ -86,37 +118,68 @@ def command_at(motions: Sequence[Motion], elapsed_s: float, operator: str, text:
 def listing(table: PhraseTable) -> Iterator[str]:
     """One line per phrase: how it is said and what it does."""
     for phrase in table.phrases:
-        yield f"{' | '.join(phrase.say):45s} {_motion(phrase.say[0], table).meaning}"
+        yield f"{' | '.join(phrase.say):45s} {_carried_out(phrase.say[0], phrase, 1.0, table).meaning}"
 
 
-def _meant(said: str, table: PhraseTable) -> str:
-    """The words of `said` that mean something."""
-    words = " ".join(re.findall(r"[^\W_]+", said.lower()))
+def _parts(text: str, table: PhraseTable) -> list[str]:
+    """The words of what is said one after another, where they mean something."""
+    parts = [_words(part) for part in re.split(r"\band\b|\bthen\b|[,;.!]", text.lower())]
+    return [words for words in parts if "" not in _meanings(words, table)]
+
+
+def _words(said: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", said.lower()))
+
+
+def _meanings(words: str, table: PhraseTable) -> set[str]:
+    """`words` with and without each of the fillers among them: "please let go" is "let go", whose "go" belongs to it."""
+    meanings = {words}
     for filler in table.fillers:
-        words = _without(words, filler)
-    return words
+        meanings |= {_without(meaning, filler) for meaning in meanings}
+    return meanings
+
+
+def _scaled(said: str, table: PhraseTable) -> tuple[str, float]:
+    """`said` without the word that says how much, and how much that is."""
+    for much in sorted(table.scales, key=len, reverse=True):
+        if (rest := _without(said, much)) != said:
+            return rest, table.scales[much]
+    return said, 1.0
+
+
+def _found(words: str, scale: float, table: PhraseTable) -> tuple[str, Phrase, float] | None:
+    """The way to say it that `words` are like, its phrase, and `scale`; None when they are like none."""
+    ways = {way: phrase for phrase in table.phrases for way in phrase.say}
+    known = {word for way in ways for word in way.split()}
+    pairs = [(meaning, way) for meaning in _meanings(words, table) for way in ways]
+    alike, way = max((_likeness(meaning, way, known), way) for meaning, way in pairs)
+    return (way, ways[way], scale) if alike >= LIKE else None
 
 
 def _motion(said: str, table: PhraseTable) -> Motion:
-    words, scale = said, 1.0
-    for much in sorted(table.scales, key=len, reverse=True):
-        if (rest := _without(words, much)) != words:
-            words, scale = rest, scale * table.scales[much]
-            break
-    ways = {way: phrase for phrase in table.phrases for way in phrase.say}
-    way = max(ways, key=lambda way: _likeness(words, way))
-    if _likeness(words, way) < LIKE:
+    words, scale = _scaled(said, table)
+    found = _found(words, scale, table)
+    if found is None:
+        ways = [way for phrase in table.phrases for way in phrase.say]
         near = ", ".join(map(repr, difflib.get_close_matches(words, ways, n=3, cutoff=0.0)))
         raise TeleopError(f"{said!r} is not understood: say for example {near}, or add it to robot_configs/phrases.yaml")
-    return _carried_out(way, ways[way], scale, table)
+    way, phrase, _ = found
+    if phrase.gripper is not None and scale != 1.0:
+        raise TeleopError(f"{way!r} is all or nothing: say it without how much")
+    return _carried_out(way, phrase, scale, table)
 
 
-def _likeness(words: str, way: str) -> float:
-    """Of the two words that are least alike; 0 where one has more words: "not to the left" is not like "to the left"."""
+def _likeness(words: str, way: str, known: Set[str]) -> float:
+    """Of the two words that are least alike; 0 where one has more words: "not to the left" is not like "to the left". Words that
+    are in `known`, those of all phrases, are alike only when they are the same: "closer" is not "close"."""
     pairs = list(zip(words.split(), way.split(), strict=False))
     if not pairs or len(words.split()) != len(way.split()):
         return 0.0
-    return min(difflib.SequenceMatcher(None, one, other).ratio() for one, other in pairs)
+    return min(float(one == other) if one in known else _ratio(one, other) for one, other in pairs)
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def _carried_out(way: str, phrase: Phrase, scale: float, table: PhraseTable) -> Motion:

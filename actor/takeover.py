@@ -30,6 +30,7 @@ class Takeover:
         self.authority = Authority()
         self._events: deque[TeleopCommand | authority.Event] = deque(maxlen=QUEUE)
         self._command: TeleopCommand | None = None
+        self._attempting = False
 
     def put(self, command: TeleopCommand) -> str:
         """Returns why this robot cannot be taken over; empty when it can."""
@@ -46,6 +47,9 @@ class Takeover:
         before = self.authority
         if state.stopped != before.stopped:
             self._advance(authority.Stop() if state.stopped else authority.Clear())
+        if self._attempting and not state.attempting:
+            self._advance(authority.EndWords())
+        self._attempting = state.attempting
         while self._events:
             said = self._events.popleft()
             if isinstance(said, TeleopCommand):
@@ -83,7 +87,8 @@ class Takeover:
         finite = np.isfinite((*command.linear_m_s, *command.angular_rad_s)).all()
         if not finite or (state.evaluating and command.takeover):
             return
-        self._advance(authority.Command(command.operator, command.at_s, command.takeover, command.deadman))
+        words = bool(command.instruction)
+        self._advance(authority.Command(command.operator, command.at_s, command.takeover, command.deadman, words))
         if self.authority.operator == command.operator and self.authority.heard_s == command.at_s:
             self._command = command
 

@@ -155,3 +155,9 @@ def table(injections: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "reaction": mine[0]["reaction"],
         }
     return rows
+
+
+def missed(faults: dict[str, dict[str, Any]], not_injected: Sequence[str]) -> list[str]:
+    """What of a `table` does not pass: not held, not recovered from, or never put in because the time was over."""
+    bad = [name for name, row in faults.items() if row["not_held"] or row["recovered"] < row["injected"]]
+    return bad + [f"{name} (not put in: out of time)" for name in not_injected]

@@ -475,13 +475,13 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     result = prove(arguments.minutes, SHORT if arguments.short else ORDER, arguments.out)
-    result["command"] = "make proof-hardware-sim" + (
-        f" ARGS='--minutes {arguments.minutes:g}'" if arguments.minutes != 15 else ""
-    )
+    words = [f"--minutes {arguments.minutes:g}"] if arguments.minutes != 15 else []
+    words += ["--short"] if arguments.short else []
+    result["command"] = "make proof-hardware-sim" + (f" ARGS='{' '.join(words)}'" if words else "")
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "proof-hardware-sim.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     plot(result, arguments.out / "proof-hardware-sim.png")
-    bad = [name for name, row in result["faults"].items() if row["not_held"] or row["recovered"] < row["injected"]]
+    bad = hardware.missed(result["faults"], result["not_injected"])
     print(json.dumps({key: result[key] for key in result if key not in ("injections",)}, indent=1))
     print(f"not held or not recovered: {', '.join(bad) or 'none'}; violations: {len(result['violations'])}")
     period_ms, late = result["loop_period"]["p99_ms"], result["safety_node"]["missed"]

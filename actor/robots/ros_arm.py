@@ -142,6 +142,10 @@ class RosArm:
             self._node.count_publishers(self._node.resolve_topic_name(command_topic(self._node.get_namespace().strip("/"))))
         )
 
+    def commanders(self) -> int:
+        """How many programs command the arm's controller itself: safety nodes, of runs with whatever name, and anybody else's."""
+        return int(self._node.count_publishers(self._config.topics.target_pose))
+
     def _watched(self) -> tuple[str, ...]:
         config = self._config
         names = ["the arm's pose"]

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from actor.robots.franka import FrankaRobot
+from actor.safety import grippers
 from etude.config import ConfigError, RobotConfig, TaskConfig
 from etude.robot import Reading
 from etude.specs import ActionSpec, ObservationSpec, bare, side_of
@@ -84,7 +85,7 @@ class TwoArms:
         observation = {key: value for one in readings.values() for key, value in one.observation.items() if key != "state"}
         observation["state"] = np.concatenate([one.observation["state"] for one in readings.values()])
         faults = tuple(f"{side} arm: {fault}" for side, one in readings.items() for fault in one.faults)
-        as_it_is = next(iter(readings.values())).gripper_as_it_is
+        as_it_is = next((readings[side].gripper_as_it_is for side in self._arms if grippers(self._arms[side].action_spec)), 1.0)
         return Reading(observation, min(one.stamp_s for one in readings.values()), None, faults, gripper_as_it_is=as_it_is)
 
     def act(self, action: np.ndarray) -> None:

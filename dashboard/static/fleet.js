@@ -124,6 +124,7 @@ async function refresh() {
     const response = await fetch("/api/tiles", { signal: AbortSignal.timeout(4000) });
     const all = await response.json();
     all.forEach((t, i) => show(i, t));
+    while (tiles.length > all.length) tiles.pop().tile.remove(); // the server was started again with fewer runs
     document.body.dataset.link = "live";
     text(document.getElementById("link-text"), "Live");
     const waiting = all.filter((t) => t.help).length;

@@ -78,7 +78,8 @@ function show() {
 // What the actor says about it.
 export function renderTeleop(s) {
   if (taken() && s?.mode === "stopped") giveBack();
-  const other = s?.authority === "human" && s.operator_name !== operator;
+  // words give way to hands
+  const other = s?.authority === "human" && s.operator_name !== operator && !s.operator_name.endsWith("(words)");
   element("takeover").disabled = !taken() && (!s || other || ["stopped", "evaluating"].includes(s.mode));
   element("takeover").title = other ? `${s.operator_name} has control` : "T: take over and give back";
   const yours = s?.authority === "human" && s.operator_name === operator;

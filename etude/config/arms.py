@@ -5,13 +5,16 @@ Expanded when the configuration is read, so that a run's own run.yaml says all o
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
 from etude.config.hardware import FrankaConfig
 from etude.config.model import ConfigError, Model
 
+Side = Literal["left", "right"]
 NAMES = ("service", "action", "topic")
 """Keys of calls whose values are names on the wire."""
 
@@ -28,6 +31,47 @@ class ArmOf(Model):
     changes: dict[str, Any] = Field(
         default_factory=dict, description="What is different on this arm, e.g. its box and its cameras."
     )
+
+
+APART_M = 0.2
+"""Two tool centre points may never come nearer than this, over the table: a hand is 0.2 m wide."""
+
+
+class ArmBase(Model):
+    """Where one of two arms stands, in a frame of the table that both share."""
+
+    x_m: float = 0.0
+    y_m: float
+    yaw_deg: float = Field(0.0, description="From the table's x axis to the base's, to the left.")
+
+
+def collision(arms: Mapping[Side, FrankaConfig], bases: Mapping[Side, ArmBase]) -> str:
+    """Why two arms could be told to be in one place; empty when their boxes, seen from above, are `APART_M` apart or more, and
+    their commands go different ways. Elbows and forearms are not looked at."""
+    left, right = arms["left"], arms["right"]
+    for name in ("target_pose", "current_pose"):
+        topic = getattr(left.topics, name)
+        if left.ros_domain_id == right.ros_domain_id and topic == getattr(right.topics, name):
+            return f"both arms have the topic {topic} ({name}), so two drivers would move one arm: give each its own prefix"
+    if set(bases) != {"left", "right"}:
+        return "arm_bases says where both bases stand, e.g. {left: {y_m: 0.4}, right: {y_m: -0.4}}: measure it on your table"
+    (low, high), (other_low, other_high) = _extent(left, bases["left"]), _extent(right, bases["right"])
+    gap_m = max(max(other_low[i] - high[i], low[i] - other_high[i]) for i in range(2))
+    if gap_m < APART_M - 1e-9:
+        return (
+            f"the workspace boxes of the two arms are {gap_m:.2f} m apart on the table (negative: they overlap), less than "
+            f"{APART_M:g} m: draw limits.workspace_min_m and workspace_max_m in, or correct arm_bases"
+        )
+    return ""
+
+
+def _extent(arm: FrankaConfig, base: ArmBase) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Lowest and highest x and y of an arm's box on the table, metres."""
+    (x0, y0, _), (x1, y1, _) = arm.limits.workspace_min_m, arm.limits.workspace_max_m
+    cos, sin = math.cos(math.radians(base.yaw_deg)), math.sin(math.radians(base.yaw_deg))
+    corners = [(base.x_m + cos * x - sin * y, base.y_m + sin * x + cos * y) for x in (x0, x1) for y in (y0, y1)]
+    xs, ys = zip(*corners, strict=True)
+    return (min(xs), min(ys)), (max(xs), max(ys))
 
 
 def expanded(side: str, data: Any) -> Any:

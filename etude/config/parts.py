@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from etude.config.arms import expanded
+from etude.config.arms import ArmBase, Side, collision, expanded
 from etude.config.go1 import Go1Config
 from etude.config.hardware import FrankaConfig
 from etude.config.model import Model
@@ -40,10 +40,13 @@ class RobotConfig(Model):
     )
     safety: SafetyLimits = SafetyLimits()
     franka: FrankaConfig | None = Field(None, description="The arm behind ROS 2, for kind franka.")
-    arms: dict[Literal["left", "right"], FrankaConfig] = Field(
+    arms: dict[Side, FrankaConfig] = Field(
         default_factory=dict,
         description="Instead of franka: two of them. Each by its own settings, or by `robot`, `prefix` and `changes` "
         "(etude/config/arms.py).",
+    )
+    arm_bases: dict[Side, ArmBase] = Field(
+        default_factory=dict, description="Of two arms: where their bases stand, by which their boxes are known not to meet."
     )
     go1: Go1Config | None = Field(None, description="For kind go1: a real one, over the network; none: the simulated one.")
 
@@ -59,6 +62,10 @@ class RobotConfig(Model):
         shared = [name for name in self.arms["left"].cameras if name in self.arms["right"].cameras] if self.arms else []
         if shared:
             raise ValueError(f"cameras {', '.join(shared)} belong to both arms: a camera is listed with one of them")
+        if self.arms and (self.safety.workspace_min_m or self.safety.workspace_max_m):
+            raise ValueError("safety.workspace_* is not for two arms: each has its own box, arms.<side>.limits.workspace_*")
+        if self.arms and (problem := collision(self.arms, self.arm_bases)):
+            raise ValueError(problem)
         if self.go1 is not None and self.kind != "go1":
             raise ValueError("the key go1 is for kind go1: see robot_configs/robots/go1.yaml")
         if self.real and self.pace != "realtime":

@@ -10,6 +10,7 @@ from actor.authority import (
     Authority,
     Clear,
     Command,
+    EndWords,
     HandBack,
     Holder,
     Stop,
@@ -19,11 +20,11 @@ from actor.authority import (
 )
 
 STEP_S = 0.1
-OPERATORS = st.sampled_from(["ada", "bob"])
+OPERATORS = st.sampled_from(["ada", "bob", "words"])
 EVENTS = st.one_of(
     st.builds(lambda who, take, dead, late: ("command", who, take, dead, late), OPERATORS, st.booleans(), st.booleans(),
               st.sampled_from([0.0, 0.0, 0.05, 1.0])),
-    st.sampled_from([Stop(), Clear(), HandBack()]),
+    st.sampled_from([Stop(), Clear(), HandBack(), EndWords()]),
     st.floats(0.01, 0.5).map(lambda s: ("wait", s)),
 )  # fmt: skip
 
@@ -37,7 +38,7 @@ def run(events, authority=None, now_s=0.0):
             event = Tick(now_s)
         elif isinstance(event, tuple):
             _, who, take, dead, late = event
-            event = Command(who, now_s - late, take, dead)
+            event = Command(who, now_s - late, take, dead, words=who == "words")
             heard.setdefault(who, []).append(event)
         authority = advance(authority, event)
     return authority, heard, now_s
@@ -101,6 +102,27 @@ def test_the_second_operator_waits_until_the_first_is_gone():
     assert authority.operator == "ada", "another's release takes nothing from the one who has it"
     authority, _, _ = run([("wait", 0.4), ("command", "bob", True, True, 0.0)], authority, now_s)
     assert authority.operator == "bob"
+
+
+SAYS = ("command", "words", True, True, 0.0)
+
+
+def test_hands_take_the_robot_from_words_at_once_and_words_wait_for_hands():
+    authority, _, now_s = run([SAYS, ("command", "ada", True, False, 0.0), SAYS])
+    assert authority.operator == "ada" and who_moves(authority, True, now_s, STEP_S) is Holder.HOLD
+    authority, _, now_s = run([("command", "ada", False, False, 0.0), SAYS], authority, now_s)
+    assert who_moves(authority, True, now_s, STEP_S) is Holder.POLICY, "what was left of the words moves nothing afterwards"
+    authority, _, now_s = run([("command", "words", False, False, 0.0), SAYS], authority, now_s)
+    assert who_moves(authority, True, now_s, STEP_S) is Holder.HUMAN, "the next ones do"
+    authority, _, _ = run([("command", "ada", True, True, 0.0), SAYS], authority, now_s)
+    assert authority.operator == "ada"
+
+
+def test_a_pause_ends_words_and_leaves_hands_alone():
+    authority, _, now_s = run([SAYS, EndWords(), SAYS])
+    assert not authority.taken_over and who_moves(authority, False, now_s, STEP_S) is Holder.HOLD
+    authority, _, _ = run([("command", "ada", True, True, 0.0), EndWords()])
+    assert authority.operator == "ada"
 
 
 def test_without_the_deadman_the_operator_keeps_the_robot_and_it_stands_still():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actor.corrections import command_at, duration_s, listing, load_phrases, told, understand
+from actor.corrections import command_at, duration_s, impossible, listing, load_phrases, means_stop, told, understand
 from actor.teleop.command import TeleopError, action_of
 from etude.config import ConfigError
 from etude.specs import ActionSpec
@@ -43,6 +43,8 @@ def test_an_operator_who_looks_the_other_way_is_understood() -> None:
 
 
 def test_turns_and_the_gripper() -> None:
+    (release,) = understand("now let go please", TABLE)
+    assert release.gripper == 1.0 and not any(release.linear_m_s)
     (turn,) = understand("turn left a little", TABLE)
     assert math.degrees(turn.yaw_rad_s * turn.seconds) == pytest.approx(6.0)
     assert not any(turn.linear_m_s) and math.isnan(turn.gripper)
@@ -51,7 +53,57 @@ def test_turns_and_the_gripper() -> None:
     assert "turn left 6 degrees" in told((turn,))
 
 
-@pytest.mark.parametrize("text", ["make me a coffee", "a bit", "leave", "not to the left", "to the left to the right"])
+@pytest.mark.parametrize("phrase", TABLE.phrases, ids=lambda phrase: phrase.say[0])
+def test_every_way_to_say_it_means_its_own_phrase(phrase) -> None:
+    """Also where a word of it means nothing elsewhere: "let go" opens, and does not go to the left."""
+    for way in phrase.say:
+        (motion,) = understand(way, TABLE)
+        assert motion.meaning.startswith(way)
+        assert math.isnan(motion.gripper) if phrase.gripper is None else motion.gripper == phrase.gripper
+        assert np.array(motion.linear_m_s) * motion.seconds == pytest.approx(phrase.move_m)
+
+
+@pytest.mark.parametrize("text", ["stop", "STOP!", "no, stop", "please stop moving", "a bit up and halt", "freeze"])
+def test_a_word_for_the_stop_is_the_stop_in_whatever_sentence(text: str) -> None:
+    assert means_stop(text)
+
+
+def test_no_phrase_holds_a_word_for_the_stop() -> None:
+    assert not any(means_stop(way) for phrase in TABLE.phrases for way in phrase.say) and not means_stop("to the left")
+
+
+def test_a_gripper_that_knows_no_half_way_does_not_open_a_bit() -> None:
+    with pytest.raises(TeleopError, match="'open' is all or nothing"):
+        understand("open a bit", TABLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "actions", "reason"),
+    [
+        ("close the gripper", ("x", "y", "z"), "'close the gripper' takes gripper, and this task moves x, y, z alone"),
+        ("up, then turn left", ("x", "y", "z"), "takes yaw, and"),
+        ("to the left", ("left_x", "left_y", "right_y"), "takes y, and"),
+        ("to the left", ("y",), ""),
+    ],
+)
+def test_what_a_task_does_not_move_is_known_before_anything_moves(text: str, actions: tuple, reason: str) -> None:
+    said = impossible(understand(text, TABLE), actions)
+    assert reason in said and bool(said) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "make me a coffee",
+        "a bit",
+        "leave",
+        "not to the left",
+        "to the left to the right",
+        "closer",  # is not "close"
+        "tight",  # is not "right"
+        "let",
+    ],
+)
 def test_what_is_not_understood_moves_nothing_and_says_what_could_be_said(text: str) -> None:
     with pytest.raises(TeleopError, match=r"is not understood: say for example '.+', or add it to robot_configs/phrases.yaml"):
         understand(text, TABLE)
@@ -101,6 +153,12 @@ def test_any_text_is_understood_or_refused_and_a_motion_is_slow(text: str) -> No
         ("phrases: [{say: [up], turn_deg: 5}, {say: [up], gripper: 1}]", "'up' is said for two motions"),
         ("phrases: [{say: [up], turn_deg: 5}]\nscales: {huge: 40}", "'huge' multiplies by 40"),
         ("phrases: []", "phrases"),
+        (
+            "phrases: [{say: [a lot higher], turn_deg: 5}]\nscales: {a lot: 2}",
+            "'a lot higher' is not understood as it is written",
+        ),
+        ("phrases: [{say: [up and away], turn_deg: 5}]", "'up and away' is not understood as it is written"),
+        ("phrases: [{say: [full stop], turn_deg: 5}]", "'full stop' is not understood as it is written"),
     ],
 )
 def test_a_table_that_makes_no_sense_names_file_and_key(content: str, message: str, tmp_path) -> None:

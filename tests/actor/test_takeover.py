@@ -336,3 +336,43 @@ def test_words_move_the_robot_and_are_the_instruction_of_their_steps_alone():
     assert moved == pytest.approx([-0.5] * len(moved))
     t.turn(lambda: command(speed=0.2), times=2).turn(lambda: command(takeover=False, deadman=False)).turn(times=2)
     assert {step.instruction for step in t.steps[len(words) :]} == {"right"}, "hands say no words"
+
+
+def words(speed=-0.5):
+    return command(speed, operator="ada (words)", instruction="far to the left")
+
+
+def test_somebody_who_takes_over_by_hand_has_the_robot_from_words_at_once():
+    t = Turns().practise().turn(times=3)
+    t.turn(words, times=3)
+    assert t.status.operator_name == "ada (words)"
+    t.turn(lambda: command(speed=0.2, operator="bob (gamepad)"), words, times=3)
+    assert t.status.operator_name == "bob (gamepad)"
+    assert [step.action[0] for step in t.steps][-2:] == pytest.approx([0.2, 0.2])
+    t.turn(lambda: command(takeover=False, deadman=False, operator="bob (gamepad)"), words).turn(words, times=3)
+    assert t.status.authority == "policy", "what was left of the words moves nothing afterwards"
+
+
+@pytest.mark.parametrize("mode", ["pause", "idle"])
+def test_a_pause_ends_words_because_nobody_holds_a_switch(mode: str):
+    t = Turns().practise().turn(times=3)
+    t.turn(words, times=3)
+    t.loop.set_mode(mode)
+    t.turn(words)
+    before = t.robot.x_m
+    t.turn(words, times=4)
+    assert t.robot.x_m == before and t.status.mode is (Mode.PAUSED if mode == "pause" else Mode.IDLE)
+    t.turn(lambda: command(takeover=False, deadman=False, operator="ada (words)")).turn(words, times=3)
+    assert t.status.mode is Mode.TAKEOVER, "words that are said in a pause move the robot"
+
+
+def test_after_a_stop_new_words_of_an_operator_whose_process_was_killed_move_the_robot():
+    t = Turns().practise().turn(times=3)
+    t.turn(words, times=3)
+    t.loop.software_stop(True)
+    t.turn(times=2)
+    t.loop.software_stop(False)
+    t.turn(words, times=2)
+    assert t.status.authority == "policy", "nothing of before moves the robot"
+    t.turn(lambda: command(takeover=False, deadman=False, operator="ada (words)"), words)
+    assert t.status.operator_name == "ada (words)", "every new sentence lets go first"

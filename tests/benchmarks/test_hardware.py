@@ -98,3 +98,9 @@ def test_periods_that_touch_a_fault_are_not_counted() -> None:
     stamps_s = np.array([0.0, 0.1, 0.2, 0.5, 0.6, 0.75])
     assert hardware.periods(stamps_s, [(0.25, 0.3)]) == pytest.approx([0.1, 0.1, 0.1, 0.15])
     assert hardware.periods(stamps_s, [(0.0, 0.15), (0.7, math.inf)]) == pytest.approx([0.3, 0.1])
+
+
+def test_a_fault_that_was_never_put_in_is_no_pass() -> None:
+    one = {"fault": "reflex stop", "detected_s": 0.1, "held": True, "recovered_s": 2.0, "reaction": "held"}
+    table = hardware.table([one, {**one, "fault": "camera frozen", "recovered_s": None}])
+    assert hardware.missed(table, ["actor hangs"]) == ["camera frozen", "actor hangs (not put in: out of time)"]

@@ -171,6 +171,13 @@ def test_tiles_show_cameras_rates_help_and_lead_to_their_page(page, runs: list[R
     assert page.problems == []
 
 
+def test_a_run_that_is_shown_no_more_leaves_no_tile_that_looks_alive(page, followed: Fleet) -> None:
+    assert page.locator(".tile").count() == 3
+    followed.runs.pop()  # as a server that was started again on this port
+    wait_until(lambda: page.locator(".tile").count() == 2)
+    page.wait_for_selector("#count:has-text('2 runs')")
+
+
 def test_one_stop_stops_one_and_the_big_one_all(page, runs: list[Run]) -> None:
     page.wait_for_selector(".tile >> nth=1 >> text=Practising forward")
     page.locator(".tile").nth(1).locator(".button.stop").click()

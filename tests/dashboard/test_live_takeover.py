@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from actor.robots import make_robot
 from dashboard.app import create_app
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
-from etude.config import load_run_config
+from etude.config import load_run_config, save_config
 from etude.run_folder import RunFolder
 from etude.status import Mode
 from etude.step import Source, Step
@@ -198,3 +200,66 @@ def test_words_on_the_page_move_the_arm_and_are_stored_with_their_steps(browser,
     names, scale = live.robot.action_spec.names, live.robot.action_spec.scale
     moved_m = {name: sum(float(step.action[i]) * scale[i] for step in said) for i, name in enumerate(names)}
     assert abs(moved_m["x"]) < 1e-6 and 0.015 <= moved_m["y"] <= 0.045 and 0.015 <= moved_m["z"] <= 0.045, moved_m
+
+
+def say(page, text: str) -> None:
+    page.wait_for_selector("#words-field:enabled")
+    page.fill("#words-field", text)
+    page.press("#words-field", "Enter")
+
+
+def test_the_page_takes_over_from_words_at_once(browser, live: Live) -> None:  # noqa: F811
+    live.until(lambda: len(live.steps) > 3, "the policy acts")
+    page = browser.new_page()
+    page.goto(live.url)
+    say(page, "a lot to the left, a lot to the right, a lot to the left, a lot to the right")
+    live.until(lambda: live.loop.status().operator_name == "page (words)", "words move the arm")
+    page.click("#takeover:enabled")
+    live.until(lambda: live.loop.status().operator_name.startswith("page 1"), "hands have it", 2.0)
+    page.click("#takeover")
+    live.until(lambda: live.loop.status().authority == "policy", "given back")
+    time.sleep(0.5)
+    assert live.loop.status().authority == "policy", "what was left of the words moves nothing"
+    page.close()
+
+
+def test_the_word_stop_is_the_software_stop_also_while_words_move_the_arm(browser, live: Live) -> None:  # noqa: F811
+    live.until(lambda: len(live.steps) > 3, "the policy acts")
+    page = browser.new_page()
+    page.goto(live.url)
+    say(page, "a lot up, a lot down")
+    live.until(lambda: live.loop.status().authority == "human", "words move the arm")
+    say(page, "no, stop!")
+    live.until(lambda: live.loop.status().mode is Mode.STOPPED, "the software stop is on", 2.0)
+    page.wait_for_selector("#notice-stop:visible")
+    page.close()
+
+
+def test_words_for_what_the_task_does_not_move_leave_the_policy_alone(browser, live: Live) -> None:  # noqa: F811
+    live.until(lambda: len(live.steps) > 3, "the policy acts")
+    page = browser.new_page()
+    page.goto(live.url)
+    say(page, "close the gripper")
+    page.wait_for_selector("#words-told.refused:has-text('this task moves x, y, z alone')")
+    assert live.loop.status().interventions == 0
+    page.close()
+
+
+def test_words_from_the_terminal_move_the_arm_and_stop_it(live: Live, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "of_the_terminal")
+    folder.create()
+    save_config(live.config, folder.config)
+
+    def etude_correct(*words: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "etude", "correct", *words, "--run", str(folder.root), "--operator", "ada"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    live.until(lambda: len(live.steps) > 3, "the policy acts")
+    said = etude_correct("a", "bit", "up")
+    assert said.returncode == 0 and said.stdout.splitlines() == ["up 12 mm (0.5 s)", "the policy goes on"], said
+    assert {step.instruction for step in live.steps if step.source is Source.HUMAN} == {"a bit up"}
+    stopped = etude_correct("please stop")
+    assert stopped.returncode == 0 and "the software stop is on" in stopped.stdout, stopped
+    assert live.loop.status().mode is Mode.STOPPED
+    refused = etude_correct("up")
+    assert refused.returncode != 0 and "the robot is stopped: words move nothing then" in refused.stderr, refused

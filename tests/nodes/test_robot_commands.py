@@ -15,6 +15,7 @@ import yaml
 pytest.importorskip("rclpy")
 pytest.importorskip("etude_msgs")
 
+import rclpy
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from std_msgs.msg import String
@@ -22,6 +23,7 @@ from std_msgs.msg import String
 from etude.config import ConfigError, RobotConfig, build, read_named
 from etude_nodes import qos, robot_commands, sim_franka_node
 from etude_nodes.process import middleware, spinning
+from etude_nodes.safety_node import SafetyNode
 
 SIM = ["etude_nodes.sim_franka_node", "--ros-args", "-p", "image_height_px:=48.0", "-p", "camera_rate_hz:=2.0"]
 
@@ -130,3 +132,29 @@ def test_what_is_no_arm_and_a_home_outside_the_box_are_refused():
 def test_holding_a_run_that_does_not_live_says_so(tmp_path, domain):
     with pytest.raises(ConfigError, match="is not a run folder"):
         robot_commands.hold(["--run", str(tmp_path)])
+
+
+def test_home_is_refused_while_any_program_commands_the_controller(arm):
+    """A run under another name, or one with two arms, has a safety node too, and two of them would pull at the arm."""
+    file, witness = arm
+    witness.create_publisher(PoseStamped, "/target_pose", qos.COMMAND)
+    with pytest.raises(ConfigError, match="another program commands /target_pose"):
+        robot_commands.home(["--robot", file, "--yes"])
+    assert witness.targets == []
+
+
+@pytest.mark.parametrize("topic", ["/robot/command_pose", "/target_pose"])
+def test_the_safety_node_holds_while_a_second_program_commands_the_driver_or_the_controller(domain, topic, wait_until):
+    config = build(RobotConfig, read_named("robots", "franka_sim"), "franka_sim").franka
+    with middleware():
+        node, other = SafetyNode(config, "robot", rclpy.get_default_context()), Node("other")
+        with spinning(node), spinning(other):
+            first = other.create_publisher(PoseStamped, "/robot/command_pose", qos.COMMAND)
+            wait_until(lambda: other.count_subscribers("/robot/command_pose") > 0, 10, "they have met")
+            time.sleep(0.3)
+            assert "programs send commands" not in node.condition().message
+            second = other.create_publisher(PoseStamped, topic, qos.COMMAND)
+            wait_until(lambda: "2 programs send commands" in node.condition().message, 10, "both are seen")
+            other.destroy_publisher(second)
+            wait_until(lambda: "programs send commands" not in node.condition().message, 10, "one is gone")
+            other.destroy_publisher(first)

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("rclpy")
 pytest.importorskip("etude_msgs")
@@ -16,11 +17,12 @@ from std_msgs.msg import String
 
 from actor.robots import make_robot
 from actor.robots.two_arms import TwoArms, task_of
-from actor.safety import filter_action, hold_action
+from actor.safety import filter_action, hold_action, reading_problems
 from etude.config import ConfigError, RobotConfig, RunConfig, build, load_run_config, read_named, save_config
 from etude.robot import Reading
 from etude.run_folder import RunFolder
 from etude.specs import ActionSpec, ObservationSpec
+from etude_nodes import robot_commands
 from etude_nodes.process import middleware, spinning
 
 TOPICS = (
@@ -53,6 +55,7 @@ def config_for(domain: int) -> RunConfig:
         for side in ("left", "right")
     }
     robot = {"name": "two", "kind": "franka", "pace": "realtime", "arms": arms}
+    robot["arm_bases"] = {"left": {"y_m": 1.0}, "right": {"y_m": -1.0}}
     robot["safety"] = {"max_translation_per_step_m": 0.053, "max_reading_age_s": 2.0}
     task = read_named("tasks", "slide")
     task["actions"] = [f"{side}_{name}" for side in ("left", "right") for name in ("x", "y", "z")]
@@ -60,7 +63,7 @@ def config_for(domain: int) -> RunConfig:
     return load_run_config({"name": "two_arms", "task": task, "robot": robot, "recipe": "rlpd"})
 
 
-def test_both_arms_move_each_their_own_way_and_a_fault_of_one_holds_both(domain, tmp_path, wait_until) -> None:
+def test_both_arms_move_each_their_own_way_and_a_fault_of_one_holds_both(domain, tmp_path, wait_until, capsys) -> None:
     config = config_for(domain)
     folder = RunFolder(tmp_path / "run")
     folder.root.mkdir()
@@ -104,6 +107,12 @@ def test_both_arms_move_each_their_own_way_and_a_fault_of_one_holds_both(domain,
                 faults.publish(String(data="reflex"))
                 wait_until(lambda: any(f.startswith("left arm: ") for f in robot.read().faults), 10, "the left arm's reflex")
                 wait_until(lambda: robot.read().faults == (), 30, "recovered by itself, as this robot's settings say")
+
+                file = tmp_path / "two.yaml"
+                file.write_text(yaml.safe_dump(config.robot.model_dump(mode="json")))
+                robot_commands.recover(["--robot", str(file)])
+                said = capsys.readouterr().out
+                assert "right arm: recovery began" in said and "left arm: the arm was recovered a moment ago" in said, said
     finally:
         if robot is not None:
             robot.close()
@@ -119,7 +128,7 @@ def dual() -> RobotConfig:
     return build(RobotConfig, read_named("robots", "franka_fr3_dual"), "franka_fr3_dual")
 
 
-def test_the_dual_robots_names_are_its_arms_own_and_the_boxes_do_not_meet() -> None:
+def test_the_dual_robots_names_are_its_arms_own() -> None:
     arms = dual().arms
     assert arms["left"].topics.target_pose == "/left/target_pose" and arms["right"].joint_names[0] == "right_fr3_joint1"
     assert arms["right"].gripper.open.action == "/right/franka_gripper/move"
@@ -129,7 +138,86 @@ def test_the_dual_robots_names_are_its_arms_own_and_the_boxes_do_not_meet() -> N
         "/left/controller_manager/switch_controller",
     ]
     assert set(arms["left"].cameras) & set(arms["right"].cameras) == set()
-    assert arms["left"].limits.workspace_max_m[1] <= arms["right"].limits.workspace_min_m[1]
+
+
+def test_boxes_that_could_meet_on_the_table_are_refused_whatever_they_are_in_their_arms_own_frames() -> None:
+    content = read_named("robots", "franka_fr3_dual")
+    inner = {"left": ([0.30, -0.32, 0.015], [0.68, 0.0, 0.35]), "right": ([0.30, 0.0, 0.015], [0.68, 0.32, 0.35])}
+    for side, (low, high) in inner.items():
+        content["arms"][side]["changes"]["limits"] = {"workspace_min_m": low, "workspace_max_m": high}
+    for apart_m, message in ((0.5, "are -0.14 m apart on the table"), (0.8, "are 0.16 m apart on the table"), (0.9, None)):
+        content["arm_bases"] = {"left": {"y_m": apart_m / 2}, "right": {"y_m": -apart_m / 2}}
+        if message:
+            with pytest.raises(ConfigError, match=message):
+                build(RobotConfig, content, "inner")
+        else:
+            build(RobotConfig, content, "inner")
+    opposite = {"left": {"x_m": 0.0, "y_m": 0.0}, "right": {"x_m": 1.0, "y_m": 0.0, "yaw_deg": 180.0}}
+    with pytest.raises(ConfigError, match="they overlap"):
+        build(RobotConfig, {**content, "arm_bases": opposite}, "face to face")
+    opposite["right"]["x_m"] = 1.6
+    build(RobotConfig, {**content, "arm_bases": opposite}, "face to face")
+    del content["arm_bases"]
+    with pytest.raises(ConfigError, match="arm_bases says where both bases stand"):
+        build(RobotConfig, content, "unmeasured")
+
+
+def test_two_drivers_of_one_arm_are_refused() -> None:
+    content = read_named("robots", "franka_fr3_dual")
+    content["arms"]["right"]["prefix"] = "/left"
+    with pytest.raises(ConfigError, match=r"both arms have the topic /left/target_pose \(target_pose\)"):
+        build(RobotConfig, content, "copied")
+
+
+def test_a_box_above_both_arms_is_refused_because_nothing_would_look_at_it() -> None:
+    content = read_named("robots", "franka_fr3_dual")
+    content["safety"]["workspace_max_m"] = [0.5, 0.5, 0.5]
+    with pytest.raises(ConfigError, match=r"safety.workspace_\* is not for two arms"):
+        build(RobotConfig, content, "boxed")
+
+
+class OneArm:
+    """What `TwoArms` asks of a driver; remembers what it was told."""
+
+    def __init__(self, task, robot, observation, namespace: str) -> None:
+        self.action_spec = ActionSpec(task.actions, (1.0,) * len(task.actions))
+        self.observation_spec = ObservationSpec(("tcp_x_m",), dict.fromkeys(task.cameras, (8, 8)))
+        self.faults: tuple[str, ...] = ()
+        self.as_it_is = 0.25 if "gripper" in task.actions else 1.0
+        self.told: list[str] = []
+
+    def read(self) -> Reading:
+        pictures = {f"image/{name}": np.zeros((8, 8, 3), np.uint8) for name in self.observation_spec.cameras}
+        observation = {"state": np.zeros(1, np.float32), **pictures}
+        return Reading(observation, time.monotonic(), None, self.faults, gripper_as_it_is=self.as_it_is)
+
+    def act(self, action) -> None:
+        self.told.append("act")
+
+    def hold(self) -> None:
+        self.told.append("hold")
+
+
+@pytest.fixture
+def two(monkeypatch) -> TwoArms:
+    monkeypatch.setattr("actor.robots.two_arms.FrankaRobot", OneArm)
+    task = config_for(0).task.model_copy(update={"actions": ("left_x", "right_x", "right_gripper"), "cameras": ("front",)})
+    return TwoArms(task, dual(), "pixels")
+
+
+def test_a_fault_of_one_arm_is_one_of_the_robot_and_a_hold_holds_both(two: TwoArms) -> None:
+    left, right = two._arms["left"], two._arms["right"]
+    two.act(np.zeros(3, np.float32))
+    left.faults = ("reflex",)
+    limits = dual().safety
+    problems = reading_problems(two.read(), limits, time.monotonic(), two.observation_spec)
+    assert problems == ("robot fault: left arm: reflex",), "on which the control loop holds, and nothing else"
+    two.hold()
+    assert left.told == right.told == ["act", "hold"]
+
+
+def test_holding_leaves_the_gripper_of_an_arm_that_nobody_commanded_as_it_is(two: TwoArms) -> None:
+    assert hold_action(two.action_spec, None, two.read().gripper_as_it_is) == pytest.approx([0, 0, 0.25])
 
 
 @pytest.mark.parametrize(

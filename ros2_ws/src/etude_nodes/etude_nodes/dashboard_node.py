@@ -20,6 +20,7 @@ from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 
+from actor.corrections import means_stop
 from actor.teleop import browser
 from actor.teleop.command import DelayMeter, TeleopError
 from actor.teleop.mapping import Mapper, load_mapping
@@ -38,7 +39,7 @@ from etude.config import ConfigError, RunConfig
 from etude.run_folder import RunFolder
 from etude.status import PracticeStatus
 from etude_nodes import convert, qos
-from etude_nodes.correct import Speaker, publisher_of
+from etude_nodes.correct import NOT_OBEYED, OBEYED_S, Speaker, publisher_of
 from etude_nodes.diagnostics import Condition, tell_every_second
 from etude_nodes.parameters import fact
 from etude_nodes.process import (
@@ -85,7 +86,7 @@ class DashboardNode(Node):
         self._teleop = self.create_publisher(msg.TeleopCommand, topic(qos.TELEOP_TOPIC), qos.TELEOP)
         self._mapping = load_mapping("browser")
         self._status: PracticeStatus | None = None
-        self._speaker = Speaker(publisher_of(self, namespace), self._heard)
+        self._speaker = Speaker(publisher_of(self, namespace), self._heard, config.task.actions)
         self._operators: dict[str, tuple[Mapper, DelayMeter]] = {}
         self._set_mode = self.create_client(srv.SetMode, topic("set_mode"))
         self._resolve_help = self.create_client(srv.ResolveHelp, topic("resolve_help"))
@@ -221,10 +222,14 @@ class DashboardNode(Node):
         return self._status if time.monotonic() - self._status_s <= ACTOR_SILENT_S else None
 
     def correct(self, text: str) -> Answer:
+        if means_stop(text):
+            return self.software_stop(True)
         try:
             understood = self._speaker.say(text, OPERATOR)
         except (TeleopError, ConfigError) as error:
             return Answer(False, str(error))
+        if not self._speaker.was_obeyed(OBEYED_S):
+            return Answer(False, f"{understood}: {NOT_OBEYED}")
         self.view.on_command(f"Said: {text}")
         return Answer(True, understood)
 

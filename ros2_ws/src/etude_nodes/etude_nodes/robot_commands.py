@@ -235,6 +235,11 @@ def driving(robot: str, say: Say) -> Iterator[tuple[FrankaRobot, RunConfig]]:
         time.sleep(DISCOVER_S)
         if arm.drivers():
             raise ConfigError("a run drives this arm: stop it first (`etude robot hold` stops its motion)")
+        if arm.commanders():
+            raise ConfigError(
+                f"another program commands {config.topics.target_pose}, the arm's controller: a run under another name or with "
+                "two arms, or somebody's teleoperation. End it first: two of them would pull at the arm"
+            )
     run = run_config_of(robot)
     with tempfile.TemporaryDirectory(prefix="etude-robot-") as root:
         folder = RunFolder(Path(root))
@@ -362,6 +367,8 @@ def recover(argv: Sequence[str]) -> int:
     from std_srvs.srv import Trigger
 
     robot = build(RobotConfig, read_named("robots", arguments.robot), arguments.robot)
+    if robot.arms:
+        return _recover_both(robot)
     hardware = robot.go1 or arm_of(arguments.robot)[1]
     answer = asked(Trigger, recover_service(NAMESPACE), Trigger.Request(), hardware.ros_domain_id)
     if answer is not None:
@@ -384,6 +391,18 @@ def recover(argv: Sequence[str]) -> int:
         driver.close()
     print("still wrong: " + "; ".join(left) if left else "the arm is well again")
     return 1 if left else EXIT_DONE
+
+
+def _recover_both(robot: RobotConfig) -> int:
+    """Ask the drivers of a run with two arms."""
+    from std_srvs.srv import Trigger
+
+    begun = []
+    for side, arm in robot.frankas.items():
+        answer = asked(Trigger, recover_service(f"{NAMESPACE}/{side}"), Trigger.Request(), arm.ros_domain_id)
+        print(f"{side} arm: {answer.message if answer else 'no run drives it: start one, two arms are recovered by theirs'}")
+        begun.append(answer is not None and answer.success)
+    return EXIT_DONE if all(begun) else 1
 
 
 def settle(driver: FrankaRobot, words: tuple[str, ...]) -> None:

@@ -48,7 +48,7 @@ class SafetyNode(Node):
     def __init__(self, config: FrankaConfig, namespace: str, context: Context) -> None:
         super().__init__("safety", namespace=namespace, context=context)
         self._gate = SafetyGate(config.limits, limits_digest(config.limits))
-        self._input = command_topic(namespace)
+        self._input, self._output = command_topic(namespace), config.topics.target_pose
         self._pose: PoseStamped | None = None
         self._told: tuple[str, ...] | None = None
         self._told_s = 0.0
@@ -91,7 +91,8 @@ class SafetyNode(Node):
         if reasons == self._told and now_s - self._told_s < TELL_S:
             return
         if now_s - self._told_s >= TELL_S:
-            self._gate.publishers = self.count_publishers(self._input)
+            # on the way in, and at the controller, where only this node may be: no other run's, no program of a person
+            self._gate.publishers = max(self.count_publishers(self._input), self.count_publishers(self._output))
         if reasons and self._pose is not None and (self._told == () or not self._told):
             self._hold()
         if reasons != self._told:

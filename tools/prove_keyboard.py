@@ -81,7 +81,6 @@ def drive(url: str, eyes: Eyes, full: float, done: threading.Event, said: list[s
         page.goto(url)
         page.wait_for_selector('body[data-link="live"]', timeout=int(START_S * 1000))
         page.wait_for_selector("#takeover:enabled")
-        page.keyboard.press("t")
         held: set[str] = set()
         owed = np.zeros(3)
         while not done.is_set():
@@ -101,6 +100,8 @@ def drive(url: str, eyes: Eyes, full: float, done: threading.Event, said: list[s
             held = down
             if words.startswith("The goal is reached already"):
                 page.keyboard.press("r")
+            if page.inner_text("#takeover") == "Take over":  # at first, and after a lost connection
+                page.keyboard.press("t")
             time.sleep(TURN_S)
         browser.close()
 

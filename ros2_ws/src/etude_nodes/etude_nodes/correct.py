@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import math
 import os
 import sys
@@ -32,7 +31,7 @@ from actor.corrections import (
 from actor.teleop.command import STOP_BUTTON, TeleopCommand, TeleopError
 from etude.status import Mode, PracticeStatus
 from etude_nodes import convert, qos
-from etude_nodes.process import EXIT_DONE, EXIT_REFUSED, configure_logging, middleware, open_run, spinning
+from etude_nodes.process import EXIT_DONE, EXIT_REFUSED, configure_logging, middleware, open_run, spinning, user_name
 from etude_nodes.teleop import command_to_message, named
 
 PERIOD_S = 1.0 / 30.0
@@ -164,7 +163,7 @@ def run_command(argv: Sequence[str]) -> int:
     parser.add_argument("words", nargs="*", help="what the robot should do")
     parser.add_argument("--list", action="store_true", help="show what is understood; nothing moves")
     parser.add_argument("--run", type=Path, default=Path("runs/latest"), help="run folder (default: %(default)s)")
-    parser.add_argument("--operator", default=getpass.getuser(), help="who says it (default: %(default)s)")
+    parser.add_argument("--operator", default=user_name(), help="who says it (default: %(default)s)")
     arguments = parser.parse_args(argv)
     table = load_phrases()
     if arguments.list:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import getpass
 import json
 import logging
 import math
@@ -120,6 +121,14 @@ def spinning(node: "Node") -> Iterator[None]:
         thread.join(timeout=2.0)
         if rclpy.ok():
             node.destroy_node()
+
+
+def user_name() -> str:
+    """Of who runs this process; ``operator`` where the system has no name for them, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "operator"
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

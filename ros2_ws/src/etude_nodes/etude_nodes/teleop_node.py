@@ -7,7 +7,6 @@ Joy, TwistStamped and a leader's joint states come over topics, with a Bool topi
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
 import sys
 import threading
@@ -39,6 +38,7 @@ from etude_nodes.process import (
     open_run,
     spinning,
     stop_event_from_signals,
+    user_name,
 )
 from etude_nodes.teleop import command_to_message
 
@@ -170,7 +170,7 @@ def run_command(argv: Sequence[str]) -> int:
     )
     parser.add_argument("mapping", help="name of a file in robot_configs/teleop, or a YAML file")
     parser.add_argument("--run", type=Path, default=Path("runs/latest"), help="run folder (default: %(default)s)")
-    parser.add_argument("--operator", default=getpass.getuser(), help="who holds the device (default: %(default)s)")
+    parser.add_argument("--operator", default=user_name(), help="who holds the device (default: %(default)s)")
     parser.add_argument("--path", type=Path, help="event or hidraw file of the device (default: the first one found)")
     topics = {"joy": "/joy", "twist": "/teleop/twist", "leader": "/leader/joint_states"}
     parser.add_argument(

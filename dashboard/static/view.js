@@ -130,7 +130,7 @@ function renderStrip({ run, status: s, learner }) {
   stat("outbox", whole.format(s.outbox_pending), "steps", unstored ? "learner is not storing" : room, unstored || free < 2);
   stat("help", whole.format(s.help_requests), "", `${whole.format(s.hard_resets)} scene resets`);
   const hours = s.practice_time_s / 3600;
-  const perHour = s.interventions && hours > 1 / 60 ? `${(s.interventions / hours).toFixed(1)} per hour` : "take-overs by a person";
+  const perHour = s.interventions && hours > 1 / 60 ? `${(s.interventions / hours).toFixed(1)} per hour` : "take-overs";
   stat("interventions", whole.format(s.interventions), "", perHour);
 }
 
@@ -212,7 +212,7 @@ function renderJudge({ run, status: s }) {
   text("judge-empty", "This run is rewarded by the environment's own ground truth; no classifier is involved.");
   element("open-frames").hidden = !learned || Boolean(run.replay);
   if (!learned) return;
-  text("judge-note", !s?.judge.outcomes ? (run.simulated ? "compared with the simulator's truth" : "") : `against the truth of ${whole.format(s.judge.outcomes)} attempts`);
+  text("judge-note", !s?.judge.outcomes ? (run.simulated ? "by the simulator's truth" : "") : `by the truth of ${whole.format(s.judge.outcomes)}`);
   for (const name of ["precision", "recall"]) {
     text(`judge-${name}`, percent(s?.judge[name] ?? null));
     element(`judge-${name}`).classList.toggle("none", (s?.judge[name] ?? null) === null);

@@ -212,7 +212,7 @@ function renderJudge({ run, status: s }) {
   text("judge-empty", "This run is rewarded by the environment's own ground truth; no classifier is involved.");
   element("open-frames").hidden = !learned || Boolean(run.replay);
   if (!learned) return;
-  text("judge-note", !s?.judge.outcomes ? (run.simulated ? "by the simulator's truth" : "") : `by the truth of ${whole.format(s.judge.outcomes)}`);
+  text("judge-note", !s?.judge.outcomes ? (run.simulated ? "by the simulator's truth" : "") : `by truth, ${whole.format(s.judge.outcomes)} attempts`);
   for (const name of ["precision", "recall"]) {
     text(`judge-${name}`, percent(s?.judge[name] ?? null));
     element(`judge-${name}`).classList.toggle("none", (s?.judge[name] ?? null) === null);

@@ -96,6 +96,6 @@ def _parser() -> argparse.ArgumentParser:
         "--attempts", type=numbers_of, nargs="+", metavar="N", help="only these, by number or range: 3 5..9 (default: all)"
     )
     which.add_argument("--newest", type=_count, metavar="N", help="only the newest N attempts")
-    parser.add_argument("--png", action="store_true", help="pictures without loss, several times larger than JPEG")
+    parser.add_argument("--png", action="store_true", help="pictures without loss, as PNG: larger")
     parser.add_argument("--force", action="store_true", help="replace what is there")
     return parser

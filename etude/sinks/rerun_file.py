@@ -110,7 +110,7 @@ def _layout(selection: Selection, points: Sequence[Point]) -> rrb.Blueprint:
     cameras = [rrb.Spatial2DView(origin=f"camera/{name}", name=name) for name in selection.observation_spec.cameras]
     judged = rrb.TimeSeriesView(name="reward and judge", contents=["/reward", "/judge/**", "/source"])
     parts = [
-        rrb.Horizontal(*cameras, rrb.TextLogView(origin="told", name="what happened")),
+        rrb.Horizontal(*cameras, rrb.TextLogView(origin="told", name="what happened"), column_shares=[2] * len(cameras) + [3]),
         rrb.Horizontal(
             rrb.TimeSeriesView(origin="state", name="state"), rrb.TimeSeriesView(origin="action", name="action"), judged
         ),
@@ -120,4 +120,5 @@ def _layout(selection: Selection, points: Sequence[Point]) -> rrb.Blueprint:
     if groups:
         curves = [rrb.TimeSeriesView(origin=f"curves/{group}", name=group) for group in groups]
         tabs.append(rrb.Grid(*curves, name="curves"))
-    return rrb.Blueprint(rrb.Tabs(*tabs))
+    # on the timeline of steps attempts follow each other without the waits between them
+    return rrb.Blueprint(rrb.Tabs(*tabs), rrb.TimePanel(timeline="step"), rrb.SelectionPanel(state="collapsed"))

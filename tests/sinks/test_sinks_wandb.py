@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from exported_run import START_NS, lines
 
+from etude.durable import write_atomic
 from etude.run_folder import RunFolder
 from etude.sinks.commands import runs_export
 from etude.sinks.errors import ExportError
@@ -116,7 +117,7 @@ def test_a_run_is_followed_until_it_is_over(folder: RunFolder, tmp_path: Path) -
         for step in range(1, 4):
             lines(folder.metrics("actor"), {"time_s": START_NS / 1e9 + step, "step": step, "loop_rate_hz": 10.0})
             time.sleep(0.2)
-        folder.summary.write_text(json.dumps({"forward_success": 0.5}))
+        write_atomic(folder.summary, json.dumps({"forward_success": 0.5}).encode())
 
     thread = threading.Thread(target=practise)
     thread.start()

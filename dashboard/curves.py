@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from dashboard.tail import JsonLines
 from etude.episodes.segment import SegmentInfo
 from etude.run_folder import RunFolder
 from etude.specs import PHASES
 from etude.status import wilson_interval
+from etude.tail import JsonLines
 
 LIMIT = 400
 """Points of one series at most: about one per two pixels of a wide chart."""

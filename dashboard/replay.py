@@ -20,7 +20,6 @@ from dashboard.curves import Curves
 from dashboard.episodes import Episodes
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
-from dashboard.tail import JsonLines
 from dashboard.teleop import Held
 from dashboard.timeline import Timeline
 from etude.config import ConfigError, RunConfig, load_run_config
@@ -29,6 +28,7 @@ from etude.episodes.store import EpisodeStore, StoreError
 from etude.run_folder import RunFolder, runs_root
 from etude.specs import PHASES
 from etude.status import HelpRequest, Mode, PracticeStatus, SuccessRate
+from etude.tail import JsonLines
 
 log = logging.getLogger("etude.dashboard")
 

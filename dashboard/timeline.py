@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dashboard.tail import JsonLines
 from etude.episodes.segment import SegmentInfo
 from etude.run_folder import RunFolder
+from etude.tail import JsonLines
 
 SPAN_S = 600.0
 KEPT_S = 1.5

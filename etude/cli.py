@@ -26,6 +26,8 @@ PACKAGES = (
     "benchmarks",
     "etude_nodes",
 )
+EXPORT_EXTRAS = {"rosbags": "mcap", "rerun": "rerun", "wandb": "wandb"}
+"""Packages of `etude runs export` and the extras that they come with."""
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
@@ -73,6 +75,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "runs list": Command("etude.runs:runs_list", "List the runs with what came of them."),
     "runs compare": Command("etude.runs:runs_compare", "Draw several runs over each other, and say how their settings differ."),
+    "runs export": Command(
+        "etude.sinks.commands:runs_export", "Write a run's attempts and curves for MCAP viewers, Rerun or W&B."
+    ),
     "dashboard": Command("dashboard.fleet:dashboard_command", "Show several runs of this machine side by side."),
     "replay": Command("dashboard.replay:replay_command", "Open the page over a stored run; nothing can be commanded."),
     "task graph": Command("actor.commands:task_graph", "Check task files that share a scene, and show what leads to what."),
@@ -211,6 +216,9 @@ def _missing_module(name: str) -> str:
     if top in ("transformers", "tokenizers", "peft"):
         extra = "the vla extra, in an environment of its own: pip install -e '.[vla]'"
         return f"the package {top!r} is not installed; it comes with {extra}"
+    if top in EXPORT_EXTRAS:
+        extra = EXPORT_EXTRAS[top]
+        return f"the package {top!r} is not installed; it comes with the {extra} extra: .venv/bin/pip install -e '.[{extra}]'"
     if top in ("rclpy", "etude_msgs"):
         return f"the ROS package {top!r} is not there; run `make build`, or source your ROS 2 first (`etude doctor` says more)"
     return f"the Python module {name!r} is not installed; run `make build`"

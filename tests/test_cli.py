@@ -97,7 +97,16 @@ def test_an_error_of_the_operating_system_names_the_file(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("module", "remedy"), [("torch", "vision"), ("open_clip", "vision"), ("rclpy", "source your ROS 2"), ("zarr", "make build")]
+    ("module", "remedy"),
+    [
+        ("torch", "vision"),
+        ("open_clip", "vision"),
+        ("rosbags", "[mcap]"),
+        ("rerun", "[rerun]"),
+        ("wandb", "[wandb]"),
+        ("rclpy", "source your ROS 2"),
+        ("zarr", "make build"),
+    ],
 )
 def test_a_missing_module_says_how_to_get_it(module, remedy, monkeypatch, capsys):
     assert (

@@ -69,6 +69,17 @@ def test_imports_point_one_way(part):
     assert not wrong, f"{part} may import only {sorted(MAY_IMPORT[part])} of the project's packages"
 
 
+def test_only_the_sinks_need_the_packages_of_other_peoples_viewers():
+    wrong = [
+        where(path, node)
+        for path in PRODUCT
+        if not path.is_relative_to(REPOSITORY / "etude" / "sinks")
+        for node, module in imports(path)
+        if module.partition(".")[0] in {"rosbags", "rerun", "wandb"}
+    ]
+    assert not wrong
+
+
 def test_only_etude_nodes_subclasses_a_ros_node():
     wrong = []
     for path in PRODUCT:

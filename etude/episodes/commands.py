@@ -49,7 +49,7 @@ def validate(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     store = find_store(arguments.path)
     outboxes = arguments.outbox if arguments.outbox is not None else _outboxes_beside(store.path)
-    problems = validate_store(store, _progress_bar())
+    problems = validate_store(store, progress_bar())
     for outbox in outboxes:
         problems += validate_outbox(store, outbox)
     _print_problems(problems)
@@ -180,7 +180,7 @@ def _outboxes_beside(store: Path) -> list[Path]:
     return with_magic
 
 
-def _progress_bar() -> Any:
+def progress_bar() -> Any:
     """A line on stderr, only for a person and not more often than ten times a second."""
     if not sys.stderr.isatty():
         return None

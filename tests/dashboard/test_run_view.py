@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dashboard.attempts import AttemptTracker
 from dashboard.run_view import SILENT_AFTER_S, RunView, Series, finite
-from dashboard.tail import JsonLines
 from etude.status import Mode, SuccessRate, wilson_interval
+from etude.tail import JsonLines
 
 EVALUATION = {"time_s": 90.0, "env_steps": 700, "phase": "forward", "episodes": 20, "successes": 15, "kind": "interval"}
 

@@ -30,7 +30,6 @@ from dashboard.episodes import Episodes
 from dashboard.notify import Links, Notifier
 from dashboard.run_view import RunView
 from dashboard.server import make_server, open_port
-from dashboard.tail import JsonLines
 from dashboard.teleop import Held
 from dashboard.timeline import Timeline
 from etude.addresses import is_loopback
@@ -38,6 +37,7 @@ from etude.cli import clear_message
 from etude.config import ConfigError, RunConfig
 from etude.run_folder import RunFolder
 from etude.status import PracticeStatus
+from etude.tail import JsonLines
 from etude_nodes import convert, qos
 from etude_nodes.correct import NOT_OBEYED, OBEYED_S, Speaker, publisher_of
 from etude_nodes.diagnostics import Condition, tell_every_second

@@ -1,6 +1,7 @@
 """Follows a JSON-lines file that another process appends to.
 
-Apart from the node because files appear late, grow, are cut off and are written anew, which is worth testing alone.
+Apart from those who follow (the page, the sinks) because files appear late, grow, are cut off and are written anew, which is
+worth testing alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-log = logging.getLogger("etude.dashboard")
+log = logging.getLogger("etude")
 
 
 class JsonLines:

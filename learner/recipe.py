@@ -437,7 +437,8 @@ class Agent:
             parameters["instructions"] = jnp.asarray(self.instructions)
         if self.learns_irreversible:
             parameters["irreversibility"] = state.irreversibility
-        return parameters | ({"critic": state.critic} if self.improvement.ACTS_WITH_CRITIC else {})
+        acting = state.target_critic if self.recipe.critic.acting == "target" else state.critic
+        return parameters | ({"critic": acting} if self.improvement.ACTS_WITH_CRITIC else {})
 
     def act(
         self,

@@ -78,6 +78,7 @@ PA_RL = (
     "recipe.critic.subset_with_replacement=false",
     "recipe.critic.head=scalar",
     "recipe.critic.tau=0.01",
+    "recipe.critic.acting=target",
     "recipe.critic.cql_weight=0.05",
     "recipe.critic.cql_samples=4",
     "recipe.critic.cql_temperature=0.02",
@@ -97,7 +98,8 @@ PA_RL = (
 """With two critics drawn with replacement half of the targets are of one critic alone, and success fell to 0.5 (seed 0). Failing
 is worth nothing: bootstrapped, the value of a mug that lies beside its mark fades over thousands of updates only. The published
 step of 3e-4 and temperature of 1 are for values of -100 to 0; beside values of 0 to 1 the same step does not move an action and
-the same temperature presses all actions down alike."""
+the same temperature presses all actions down alike. With the newest critics success moved by 0.2 from one thousand steps to the
+next; the target ones act more steadily (chosen on seed 10)."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ class CriticConfig(Model):
     discount: float = Field(0.96, gt=0, lt=1)
     tau: float = Field(0.005, gt=0, le=1)
     learning_rate: float = Field(5e-4, gt=0)
+    acting: Literal["newest", "target"] = Field(
+        "newest",
+        description="Which critics improve the actions that the robot executes (pa_rl): the newest, as PA-RL's, or the target "
+        "ones, which move slowly (tau) and judge more steadily.",
+    )
     backup_entropy: bool = False
     bound_targets: bool = Field(
         False, description="Clip targets to the returns that the recipe's rewards allow; stops values from growing without end."

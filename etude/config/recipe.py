@@ -87,6 +87,8 @@ class RecipeConfig(Model):
             )
         if improvement.kind == "pa_rl" and critic.kind in ("cql", "cal_ql") and critic.cql_importance_sampling:
             raise ValueError("improved actions (pa_rl) have no log density: set critic.cql_importance_sampling to false")
+        if critic.acting == "target" and improvement.kind != "pa_rl":
+            raise ValueError("only actions that pa_rl improves are chosen with critics: leave critic.acting at newest")
         if critic.backup_entropy and (policy != "gaussian" or improvement.kind != "gradient"):
             raise ValueError("critic.backup_entropy needs the entropy of a gaussian policy improved by gradient: set it to false")
         self._data_fits()

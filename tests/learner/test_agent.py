@@ -101,6 +101,15 @@ def test_the_moving_average_acts_and_soon_forgets_the_random_start() -> None:
     assert agent.begin_practice(state).policy_average is state.policy_average
 
 
+def test_the_target_critics_improve_what_is_executed_where_the_recipe_says_so() -> None:
+    pa_rl = {"critic": {"kind": "td"}, "improvement": {"kind": "pa_rl", "candidates": 4, "keep": 2}}
+    newest = Agent(small_recipe(**pa_rl), STATE_ONLY, ACTION)
+    steady = Agent(small_recipe(**{**pa_rl, "critic": {"kind": "td", "acting": "target"}}), STATE_ONLY, ACTION)
+    state = newest.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
+    assert newest.policy_parameters(state)["critic"] is state.critic
+    assert steady.policy_parameters(state)["critic"] is state.target_critic
+
+
 def test_a_policy_that_rests_offline_rests_with_its_average_but_follows_a_moving_encoder() -> None:
     improvement = {"kind": "pa_rl", "candidates": 2, "keep": 1, "ascent_steps": 0}
     recipe = small_recipe(improvement=improvement)

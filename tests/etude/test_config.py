@@ -25,6 +25,7 @@ def test_every_recipe_is_sound_named_like_its_file_and_explains_itself(path) -> 
         ({"critic": {"kind": "cal_ql"}, "policy": {"kind": "flow"}, "improvement": {"kind": "awr"}}, "importance_sampling"),
         ({"critic": {"kind": "cal_ql"}, "improvement": {"kind": "pa_rl"}}, "importance_sampling"),
         ({"critic": {"backup_entropy": True}, "improvement": {"kind": "awr"}}, "backup_entropy"),
+        ({"critic": {"acting": "target"}}, "critic.acting"),
         ({"critic": {"ensemble": 2, "subset_min": 3}}, "subset_min"),
         ({"improvement": {"kind": "pa_rl", "candidates": 4, "keep": 8}}, "keep"),
         ({"critic": {"head": "hl_gauss", "value_min": 1.0, "value_max": 0.0}}, "value_min"),

@@ -160,10 +160,10 @@ def with_deadline(judge: Judge, config: ClassifierConfig) -> Judge:
 def _load_backend(folder: Path, kind: str, architecture: dict[str, Any], tensors: Tensors) -> Backend:
     try:
         match kind:
-            case "cnn":
+            case "cnn" | "vice":
                 from reward_classifiers.cnn import CnnBackend
 
-                return CnnBackend.load(folder, architecture, tensors)
+                return CnnBackend.load(folder, architecture, tensors, kind)
             case "probe":
                 from reward_classifiers.probe import ProbeBackend
 

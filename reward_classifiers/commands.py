@@ -68,7 +68,8 @@ def train_command(argv: Sequence[str]) -> int:
         print(json.dumps({"out": str(out), **report}))
         return 0
     print(f"classifier {report['backend']}:{report['digest'][:8]} of {config.task.name} in {out} ({report['seconds']:.0f} s)")
-    print(f"from {report['demonstration_segments']} demonstrations and {report['play_segments']} segments of labelled play")
+    visited = "that were visited" if report["backend"] == "vice" else "of labelled play"
+    print(f"from {report['demonstration_segments']} demonstrations and {report['play_segments']} segments {visited}")
     if not play_paths:
         print(f"no labelled play in {its_own}: expect false positives in states that demonstrations never show")
     for phase, part in report["phases"].items():

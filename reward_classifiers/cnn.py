@@ -1,4 +1,5 @@
-"""Backend ``cnn``: the small networks of `network.py`, one opinion per member. Looks at one frame and at velocities."""
+"""Backends ``cnn`` and ``vice``: the small networks of `network.py`, one opinion per member. They look at one frame and at
+velocities, and differ only in the labels that they were trained on."""
 
 from __future__ import annotations
 
@@ -21,20 +22,19 @@ BATCH = 64
 class CnnBackend:
     """`reward_classifiers.judge.Backend`."""
 
-    kind = "cnn"
     frames = 1
 
-    def __init__(self, architecture: Architecture, members: list[Tensors]) -> None:
-        self.architecture = architecture
+    def __init__(self, architecture: Architecture, members: list[Tensors], kind: str = "cnn") -> None:
+        self.kind, self.architecture = kind, architecture
         self.cameras, self.state_names, self.members = architecture.cameras, architecture.state_names, len(members)
         self._params = [{name: jax.device_put(array) for name, array in member.items()} for member in members]
 
     @classmethod
-    def load(cls, folder: Path, architecture: dict[str, Any], tensors: Tensors) -> CnnBackend:
+    def load(cls, folder: Path, architecture: dict[str, Any], tensors: Tensors, kind: str = "cnn") -> CnnBackend:
         """From what `files.read_classifier` gave. Raises ClassifierError, TypeError, KeyError or ValueError."""
         sizes = Architecture.from_json({name: value for name, value in architecture.items() if name != "members"})
         shapes = {name: array.shape for name, array in initialise(sizes, jax.random.key(0)).items()}
-        return cls(sizes, members_of(tensors, shapes, int(architecture["members"]), folder))
+        return cls(sizes, members_of(tensors, shapes, int(architecture["members"]), folder), kind)
 
     def member_logits(self, images: Images, state: np.ndarray, phase: str) -> np.ndarray:
         newest = {name: array[:, -1] for name, array in images.items()}

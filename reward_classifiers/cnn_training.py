@@ -15,7 +15,7 @@ import optax
 from etude.specs import PHASES, ObservationSpec
 from reward_classifiers.cnn import in_batches
 from reward_classifiers.files import Tensors
-from reward_classifiers.frames import FrameRules, FrameSet
+from reward_classifiers.frames import FrameRules, FrameSet, Rules
 from reward_classifiers.network import Architecture, Params, augment, initialise, logits, to_unit
 from reward_classifiers.sampling import class_pools, draw
 from reward_classifiers.trained import Progress, Trained
@@ -44,7 +44,7 @@ class TrainingSettings:
     near_weight: float = 3.0
     shift_px: int = 1
     jitter: float = 0.1
-    rules: FrameRules = field(default_factory=FrameRules)
+    rules: Rules = field(default_factory=FrameRules)
 
 
 def train_cnn(

@@ -22,10 +22,13 @@ def train_command(argv: Sequence[str]) -> int:
     """`etude classifier train`: from recorded demonstrations and labelled play to a classifier folder."""
     parser = argparse.ArgumentParser(
         prog="etude classifier train",
-        description="Train the success classifier of a task from its demonstrations and, where recorded, labelled play.",
+        description="Train the success classifier of a task from its demonstrations and, where recorded, labelled play.\n"
+        "Backend vice needs no labels: it tells the ends of demonstrations from what a policy visited (--play), and is wrong\n"
+        "where the policy often succeeded, because those frames count as failures.",
         epilog="examples:\n  etude classifier train --task slide\n"
         "  etude classifier train --task slide --max-false-positive-rate 0.005 --out my-classifier\n"
-        "  etude classifier train --task slide recipe.reward.classifier.backend=probe",
+        "  etude classifier train --task slide recipe.reward.classifier.backend=probe\n"
+        "  etude classifier train --task slide --play runs/latest recipe.reward.classifier.backend=vice",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--task", required=True, help="name of a file in robot_configs/tasks")
@@ -35,7 +38,8 @@ def train_command(argv: Sequence[str]) -> int:
         "--play",
         type=Path,
         action="append",
-        help="episode store of labelled play or of labels, may be given again (default: the task's, when there is one)",
+        help="episode store of labelled play or of labels, with backend vice also a run folder: what was visited; may be given "
+        "again (default: the task's play, when there is one)",
     )
     parser.add_argument("--out", type=Path, help="folder of the classifier (default: data/classifiers/<task>)")
     parser.add_argument("--max-false-positive-rate", type=float, help="per frame, on held-out data (default: the recipe's)")
@@ -46,12 +50,15 @@ def train_command(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     arguments = parser.parse_args(argv)
     from reward_classifiers.train import train_classifier
+    from reward_classifiers.vice import VISITED
 
     config = _config(arguments)
     out = arguments.out or data_root() / "classifiers" / config.task.name
     demonstrations = arguments.demonstrations or demonstrations_store(config.task.name, "pixels")
     its_own = classifier_frames_store(config.task.name)
     play_paths = arguments.play or ([its_own] if its_own.is_dir() else [])
+    if config.recipe.reward.classifier.backend == "vice":  # the others would take a run's judge for a person
+        play_paths = [episodes_in(path) for path in play_paths]
     with contextlib.ExitStack() as opened:
         record = f"etude demo record --task {config.task.name} --observation pixels"
         store = opened.enter_context(open_store(demonstrations, record))
@@ -61,7 +68,8 @@ def train_command(argv: Sequence[str]) -> int:
         print(json.dumps({"out": str(out), **report}))
         return 0
     print(f"classifier {report['backend']}:{report['digest'][:8]} of {config.task.name} in {out} ({report['seconds']:.0f} s)")
-    print(f"from {report['demonstration_segments']} demonstrations and {report['play_segments']} segments of labelled play")
+    visited = "that were visited" if report["backend"] == "vice" else "of labelled play"
+    print(f"from {report['demonstration_segments']} demonstrations and {report['play_segments']} segments {visited}")
     if not play_paths:
         print(f"no labelled play in {its_own}: expect false positives in states that demonstrations never show")
     for phase, part in report["phases"].items():
@@ -69,6 +77,8 @@ def train_command(argv: Sequence[str]) -> int:
         print(f"{phase}: threshold {part['threshold']:.3f}, {counts}")
         for name, label in _MEASURES.items():
             print(f"  held-out {label:20} {_from_json(part['held_out'][name])}")
+        if report.get("threshold_from", {}).get(phase) == VISITED:
+            print(f"  {_NO_LABELS}")
     return 0
 
 
@@ -124,6 +134,10 @@ def episodes_in(path: Path) -> Path:
 
 
 _RECORD = "etude demo record or etude practice run"
+_NO_LABELS = (
+    "these rates take every visited frame for a failure, the successes among them too, and so does the threshold: too high where "
+    "the policy succeeded. A person's labels set it right: etude classifier label"
+)
 _MEASURES = {"precision": "precision", "recall": "recall", "false_positive_rate": "false-positive rate"}
 
 

@@ -1,4 +1,4 @@
-"""Which stored frames teach which label, per direction: the only place that decides what counts as a positive.
+"""Which stored frames teach which label, per direction: what counts as a positive is decided here, and for VICE in `vice.py`.
 
 Separate from the network because the labels carry the risk: a start frame of one direction often *is* the goal of the other, and
 must be neither a positive nor a negative unless somebody labelled it.
@@ -6,9 +6,9 @@ must be neither a positive nor a negative unless somebody labelled it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,29 @@ if TYPE_CHECKING:
 
 IGNORE = -1
 """Label of a frame that says nothing about a direction."""
+Labeller: TypeAlias = "Callable[[Segment, str], np.ndarray]"
+"""A segment and its phase → int8 ``(T, 2)`` labels: 1, 0 or IGNORE, columns as `etude.specs.PHASES`."""
+
+
+class Rules(Protocol):
+    """How frames of demonstrations and of play, or of a run, become labels."""
+
+    @property
+    def most_played(self) -> int | None:
+        """Of each store of play the newest segments count, until one direction has so many frames; None: all of them."""
+        ...
+
+    def demonstration(self, segment: Segment, phase: str) -> np.ndarray:
+        """See `Labeller`."""
+        ...
+
+    def played(self, segment: Segment, phase: str) -> np.ndarray:
+        """See `Labeller`."""
+        ...
+
+    def remedy(self, task: str, positives: int) -> str:
+        """What to do where a direction has no successes (`positives` 0) or no failures."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,14 +52,26 @@ class FrameRules:
     Attributes:
         positive_last: the last frames of a successful demonstration are positives.
         ambiguous_before: the frames just before those are dropped: nearly there, and nobody said which.
-        other_direction_tail: share of a demonstration, from its end, that is a negative for the *other* direction. Its
-        first part is
-            dropped, because it starts where the other direction's goal is.
+        other_direction_tail: share of a demonstration, from its end, that is a negative for the *other* direction. Its first
+            part is dropped, because it starts where the other direction's goal is.
     """
 
     positive_last: int = 1
     ambiguous_before: int = 3
     other_direction_tail: float = 0.3
+
+    @property
+    def most_played(self) -> None:
+        return None
+
+    def demonstration(self, segment: Segment, phase: str) -> np.ndarray:
+        return label_segment(segment, phase, self)
+
+    def played(self, segment: Segment, phase: str) -> np.ndarray:
+        return label_segment(segment, phase, self)
+
+    def remedy(self, task: str, positives: int) -> str:
+        return f"Record demonstrations of both directions: etude demo record --task {task}"
 
 
 @dataclass(frozen=True)
@@ -48,21 +83,21 @@ class FrameSet:
         motion: float32 ``(N, m)``, the velocities among the proprioception, see `motion_indices`.
         labels: int8 ``(N, 2)``, columns as `etude.specs.PHASES`: 1, 0 or IGNORE.
         group: int32 ``(N,)``, number of the segment that the frame came from; splits keep a group together.
-        truth: int8 ``(N, 2)``, the simulator's ground truth where it was stored, else UNKNOWN. Never trained on.
+        judged: int8 ``(N, 2)``, what a person said about the frame, else IGNORE, whether or not `labels` heed it.
     """
 
     images: dict[str, np.ndarray]
     motion: np.ndarray
     labels: np.ndarray
     group: np.ndarray
-    truth: np.ndarray
+    judged: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> FrameSet:
         images = {name: array[rows] for name, array in self.images.items()}
-        return FrameSet(images, self.motion[rows], self.labels[rows], self.group[rows], self.truth[rows])
+        return FrameSet(images, self.motion[rows], self.labels[rows], self.group[rows], self.judged[rows])
 
     def count(self, phase: str) -> tuple[int, int]:
         """(positives, negatives) of a direction."""
@@ -82,6 +117,17 @@ def motion_indices(state_names: Sequence[str]) -> list[int]:
     return [i for i, name in enumerate(state_names) if "velocity" in name]
 
 
+def said_by_person(segment: Segment, phase: str) -> np.ndarray:
+    """int8 ``(T, 2)``: what a person said about each frame (``judged_by == "human"``), else IGNORE. Success in one direction is
+    failure in the other."""
+    labels = np.full((len(segment.success), len(PHASES)), IGNORE, np.int8)
+    own = PHASES.index(phase)
+    known = np.array([judge == "human" for judge in segment.judged_by], bool) & (segment.success != UNKNOWN)
+    labels[known, own] = segment.success[known]
+    labels[known & (segment.success == 1), 1 - own] = 0
+    return labels
+
+
 def label_segment(segment: Segment, phase: str, rules: FrameRules) -> np.ndarray:
     """int8 ``(T, 2)`` labels of one segment.
 
@@ -89,14 +135,11 @@ def label_segment(segment: Segment, phase: str, rules: FrameRules) -> np.ndarray
     failure in the other. Otherwise a segment that ended in success is read as a demonstration by `rules`, and one that did
     not is all failure in its direction.
     """
-    length = len(segment.success)
-    own, other = PHASES.index(phase), 1 - PHASES.index(phase)
-    labels = np.full((length, len(PHASES)), IGNORE, np.int8)
-    by_person = np.array([judge == "human" for judge in segment.judged_by], bool) & (segment.success != UNKNOWN)
-    if by_person.any():
-        labels[by_person, own] = segment.success[by_person]
-        labels[by_person & (segment.success == 1), other] = 0
+    labels = said_by_person(segment, phase)
+    if (labels != IGNORE).any():
         return labels
+    length = len(labels)
+    own, other = PHASES.index(phase), 1 - PHASES.index(phase)
     if not segment.is_terminal[-1]:
         labels[:, own] = 0
         return labels
@@ -109,7 +152,7 @@ def label_segment(segment: Segment, phase: str, rules: FrameRules) -> np.ndarray
 
 
 def frames_of(
-    segments: Iterable[tuple[str, Segment]], spec: ObservationSpec, rules: FrameRules, first_group: int = 0, history: int = 1
+    segments: Iterable[tuple[str, Segment]], spec: ObservationSpec, label: Labeller, first_group: int = 0, history: int = 1
 ) -> FrameSet:
     """Labelled frames of ``(phase, segment)`` pairs, each with those before it, `history` in all; frames that teach nothing in
     either direction are left out."""
@@ -118,22 +161,20 @@ def frames_of(
     motions: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     groups: list[np.ndarray] = []
-    truths: list[np.ndarray] = []
+    judged: list[np.ndarray] = []
     for number, (phase, segment) in enumerate(segments, first_group):
-        label = label_segment(segment, phase, rules)
-        keep = (label != IGNORE).any(axis=1)
+        told = label(segment, phase)
+        keep = (told != IGNORE).any(axis=1)
         for name in spec.cameras:
             images[name].append(segment.observation[IMAGE_PREFIX + name][windows(len(keep), history)[keep]])
         motions.append(segment.observation["state"][keep][:, velocities])
-        labels.append(label[keep])
+        labels.append(told[keep])
         groups.append(np.full(int(keep.sum()), number, np.int32))
-        truth = np.full((len(keep), len(PHASES)), UNKNOWN, np.int8)
-        truth[:, PHASES.index(phase)] = segment.success_truth
-        truths.append(truth[keep])
+        judged.append(said_by_person(segment, phase)[keep])
     if not labels:
         return empty_frames(spec, history)
     stacked = {name: np.concatenate(parts) for name, parts in images.items()}
-    return FrameSet(stacked, np.concatenate(motions), np.concatenate(labels), np.concatenate(groups), np.concatenate(truths))
+    return FrameSet(stacked, np.concatenate(motions), np.concatenate(labels), np.concatenate(groups), np.concatenate(judged))
 
 
 def empty_frames(spec: ObservationSpec, history: int = 1) -> FrameSet:
@@ -145,7 +186,7 @@ def empty_frames(spec: ObservationSpec, history: int = 1) -> FrameSet:
 def join(sets: Sequence[FrameSet]) -> FrameSet:
     """One set of several; groups must already differ (`frames_of(first_group=…)`)."""
     images = {name: np.concatenate([s.images[name] for s in sets]) for name in sets[0].images}
-    parts = (np.concatenate([getattr(s, field) for s in sets]) for field in ("motion", "labels", "group", "truth"))
+    parts = (np.concatenate([getattr(s, field) for s in sets]) for field in ("motion", "labels", "group", "judged"))
     return FrameSet(images, *parts)
 
 

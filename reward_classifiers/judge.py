@@ -101,8 +101,8 @@ class ImageJudge:
         if any(spec.cameras.get(name) != size for name, size in wanted.cameras.items()) or other_state:
             raise ClassifierError(
                 f"classifier {self.name} was trained with cameras {_cameras(wanted.cameras)} and state "
-                f"{', '.join(wanted.state_names)}, but the robot has cameras {_cameras(spec.cameras)} and state "
-                f"{', '.join(spec.state_names)}. Train one for this robot: etude classifier train --task <task>"
+                f"{', '.join(wanted.state_names) or 'none'}, but the robot has cameras {_cameras(spec.cameras)} and state "
+                f"{', '.join(spec.state_names) or 'none'}. Train one for this robot: etude classifier train --task <task>"
             )
 
     def _look(self, observation: Observation, phase: str) -> np.ndarray:
@@ -139,7 +139,12 @@ def load_judge(folder: Path) -> ImageJudge:
     for phase in PHASES:
         if len(calibration.weights[phase]) != backend.members:
             raise broken(folder, f"has {backend.members} members and {len(calibration.weights[phase])} weights")
-    return ImageJudge(backend, calibration, description["digest"], description["report"])
+    try:
+        return ImageJudge(backend, calibration, description["digest"], description["report"])
+    except (KeyError, TypeError, ValueError) as error:  # the first look is where arrays that do not fit each other are found out
+        if isinstance(error, ClassifierError):
+            raise
+        raise broken(folder, f"holds arrays that do not fit each other or its model: {error}") from error
 
 
 def load_live_judge(folder: Path, config: ClassifierConfig) -> Judge:
@@ -160,10 +165,10 @@ def with_deadline(judge: Judge, config: ClassifierConfig) -> Judge:
 def _load_backend(folder: Path, kind: str, architecture: dict[str, Any], tensors: Tensors) -> Backend:
     try:
         match kind:
-            case "cnn":
+            case "cnn" | "vice":
                 from reward_classifiers.cnn import CnnBackend
 
-                return CnnBackend.load(folder, architecture, tensors)
+                return CnnBackend.load(folder, architecture, tensors, kind)
             case "probe":
                 from reward_classifiers.probe import ProbeBackend
 

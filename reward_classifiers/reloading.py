@@ -14,6 +14,7 @@ from pathlib import Path
 
 from etude.robot import Judge
 from etude.specs import Observation
+from reward_classifiers.endpoint import EndpointError
 from reward_classifiers.files import DESCRIPTION_FILE, ClassifierError
 from reward_classifiers.judge import ImageJudge, load_judge
 
@@ -81,14 +82,18 @@ class ReloadingJudge:
             stamp = self._stamp()
             if stamp in (None, self._seen):
                 continue
-            self._seen = stamp  # a version that is refused once is not tried again
+            before, self._seen = self._seen, stamp  # a version that is refused once is not tried again
             started = time.monotonic()
             try:
                 newer = self._load(self._folder)
                 _require_same_views(self._newest, newer)
             except Exception as error:  # a thread that dies would leave later versions unread, silently
+                down = isinstance(error, EndpointError)
+                if not (down and str(error) == self.problem):
+                    log.warning("the new classifier in %s is not used, %s goes on: %s", self._folder, self._judge.name, error)
                 self.problem = str(error)
-                log.warning("the new classifier in %s is not used, %s goes on: %s", self._folder, self._judge.name, error)
+                if down:
+                    self._seen = before  # the version may be good: it is tried again, for the endpoint may come back
                 continue
             self.problem = ""
             if newer.name != self._newest.name:

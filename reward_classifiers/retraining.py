@@ -77,7 +77,10 @@ def retrain(folder: RunFolder, config: RunConfig, seed: int, settings: TrainingS
     from reward_classifiers.train import train_classifier
 
     demonstrations = Path(config.demonstrations or demonstrations_store(config.task.name, "pixels"))
-    play_paths = [path for path in (classifier_frames_store(config.task.name), folder.root / STORE_NAME) if path.is_dir()]
+    sources = [classifier_frames_store(config.task.name), folder.root / STORE_NAME]
+    if config.recipe.reward.classifier.backend == "vice":
+        sources.append(folder.episodes)  # what the policy visited, labelled or not
+    play_paths = [path for path in sources if path.is_dir()]
     with contextlib.ExitStack() as opened:
         store = opened.enter_context(
             open_store(demonstrations, f"etude demo record --task {config.task.name} --observation pixels")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etude.config import RunConfig
+from etude.config import ClassifierConfig, RunConfig
 from etude.specs import PHASES, ObservationSpec
 from reward_classifiers.calibration import (
     Calibration,
@@ -25,13 +26,15 @@ from reward_classifiers.calibration import (
 )
 from reward_classifiers.cnn_training import TrainingSettings, train_cnn
 from reward_classifiers.files import ClassifierError, save_classifier
-from reward_classifiers.frames import IGNORE, FrameRules, FrameSet, folds, frames_of, join, mislabel
+from reward_classifiers.frames import IGNORE, FrameSet, Rules, folds, frames_of, join, mislabel
 from reward_classifiers.probe import train_probe
 from reward_classifiers.trained import Progress, Trained
+from reward_classifiers.vice import ViceRules, frames_to_calibrate, train_vice
 from reward_classifiers.vlm import ROBOFUME_RULES, make_vlm
 from reward_classifiers.zero_shot import make_zero_shot
 
 if TYPE_CHECKING:
+    from etude.episodes.segment import SegmentInfo
     from etude.episodes.store import EpisodeStore
 
 
@@ -44,7 +47,8 @@ def train_classifier(
     play: EpisodeStore | Sequence[EpisodeStore] | None = None,
     settings: TrainingSettings | None = None,
 ) -> dict[str, Any]:
-    """Train on demonstrations `store` and, if given, on frames of `play` that a person labelled; write the classifier into `out`.
+    """Train on demonstrations `store` and, if given, on frames of `play` that a person labelled (for ``vice``: that were visited)
+    and write the classifier into `out`.
 
     Returns the report: per direction the threshold, frame counts and the held-out precision, recall and false-positive rate
     with 95% Wilson intervals. The same arguments give the same classifier.
@@ -56,8 +60,8 @@ def train_classifier(
     started = time.monotonic()
     chosen, wanted = config.recipe.reward.classifier, config.recipe.reward.max_false_positive_rate
     history = chosen.frames if chosen.backend == "probe" else 1
-    rules = ROBOFUME_RULES if chosen.backend == "vlm" else settings.rules
-    frames, used = gather(store, play, config.task.name, rules, history)
+    settings = replace(settings, rules=rules_of(chosen, settings.rules))
+    frames, used = gather(store, play, config.task.name, settings.rules, history)
     if chosen.mislabelled_share:
         frames = mislabel(frames, chosen.mislabelled_share, np.random.default_rng([seed, 0x3AB]))
     fold = checked_folds(frames, settings.members, np.random.default_rng(seed))
@@ -65,6 +69,9 @@ def train_classifier(
     match chosen.backend:
         case "cnn":
             trained = train_cnn(frames, spec, fold, settings, seed, progress)
+        case "vice":
+            trained = train_vice(frames, spec, fold, settings, seed, progress)
+            frames, used["threshold_from"] = frames_to_calibrate(frames, wanted)
         case "probe":
             trained = train_probe(frames, spec, fold, chosen, seed, progress)
         case "zero_shot":
@@ -84,6 +91,15 @@ def train_classifier(
     }
     report["digest"] = save_classifier(out, trained.backend, trained.architecture, tensors, calibration, report, saved)
     return report
+
+
+def rules_of(config: ClassifierConfig, usual: Rules) -> Rules:
+    """What the backend makes of unlabelled frames; `usual` where it has no rules of its own."""
+    if config.backend == "vlm":
+        return ROBOFUME_RULES
+    if config.backend == "vice":
+        return ViceRules(config.vice_last_frames, config.vice_visited_frames)
+    return usual
 
 
 def _calibrate(trained: Trained, frames: FrameSet, max_false_positive_rate: float) -> Calibration:
@@ -116,8 +132,8 @@ def held_out_report(
 
 
 def gather(
-    store: EpisodeStore, play: EpisodeStore | Sequence[EpisodeStore] | None, task: str, rules: FrameRules, history: int = 1
-) -> tuple[FrameSet, dict[str, int]]:
+    store: EpisodeStore, play: EpisodeStore | Sequence[EpisodeStore] | None, task: str, rules: Rules, history: int = 1
+) -> tuple[FrameSet, dict[str, Any]]:
     """All labelled frames of `task`, each with those before it, and how many segments they came from."""
     spec: ObservationSpec = store.observation_spec
     if not spec.cameras:
@@ -137,11 +153,13 @@ def gather(
                 f"the demonstrations have {spec} but the play frames in {one.path} have {one.observation_spec}: record both with "
                 "the same robot"
             )
-    sets, used = [], {"demonstration_segments": 0, "play_segments": 0}
+    sets = []
+    used: dict[str, Any] = {"demonstration_segments": 0, "play_segments": 0}
     first_group = 0
-    for key, source in (("demonstration_segments", store), *(("play_segments", one) for one in played)):
-        infos = [info for info in source.segments() if info.task == task and info.phase in PHASES]
-        sets.append(frames_of(((info.phase, source.read(info)) for info in infos), spec, rules, first_group, history))
+    demonstrated = ("demonstration_segments", rules.demonstration, None, store)
+    for key, label, most, source in (demonstrated, *(("play_segments", rules.played, rules.most_played, one) for one in played)):
+        infos = newest([info for info in source.segments() if info.task == task and info.phase in PHASES], most)
+        sets.append(frames_of(((info.phase, source.read(info)) for info in infos), spec, label, first_group, history))
         used[key] += len(infos)
         first_group += len(infos)
     frames = join(sets)
@@ -151,10 +169,21 @@ def gather(
             lacking = "successful" if not positives else "unsuccessful"
             raise ClassifierError(
                 f"the episodes of task {task!r} have no {lacking} frames for the {phase} direction "
-                f"({positives} positives, {negatives} negatives). Record demonstrations of both directions: "
-                f"etude demo record --task {task}"
+                f"({positives} positives, {negatives} negatives). {rules.remedy(task, positives)}"
             )
     return frames, used
+
+
+def newest(infos: list[SegmentInfo], most: int | None) -> list[SegmentInfo]:
+    """Those of either direction that ended last, until they have `most` frames; None: all."""
+    if most is None:
+        return infos
+    frames, taken = dict.fromkeys(PHASES, 0), []
+    for info in sorted(infos, key=lambda info: info.last_stamp_ns, reverse=True):
+        if frames[info.phase] < most:
+            frames[info.phase] += info.length
+            taken.append(info)
+    return taken[::-1]
 
 
 def checked_folds(frames: FrameSet, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -171,6 +200,6 @@ def checked_folds(frames: FrameSet, count: int, rng: np.random.Generator) -> np.
                 if not (column[fold != number] == value).any():
                     raise ClassifierError(
                         f"only one of {count} parts of the data has {word} frames for the {phase} direction: "
-                        "record more demonstrations"
+                        "record more demonstrations, or more play"
                     )
     return fold

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from etude.durable import write_atomic
 from etude.episodes.store import EpisodeStore
 from etude.run_folder import data_root
 from etude.specs import PHASES
+from etude.step import UNKNOWN
 from reward_classifiers.calibration import Rate
 from reward_classifiers.judge import load_judge
 from reward_classifiers.measure import Measurement, Scores, measure
@@ -46,6 +48,8 @@ RESULTS = REPOSITORY / "docs" / "results" / "proof-rewards.json"
 SHIFT = 4.0
 """Strength of the look in the shifted scene; 1 is what training saw."""
 FEW = 8
+UNLABELLED = "unlabelled"
+"""Ending of the name of what gets the same play without the person's labels."""
 ROBOFUME = "false positives 1.2–6.3%, false negatives 60–81% (Yang et al. 2023, real cloth and pot tasks)"
 
 
@@ -140,6 +144,8 @@ def backends(encoder: str | None) -> dict[str, ClassifierConfig]:
     """Name -> configuration of everything that is compared."""
     told = {
         "cnn": ClassifierConfig(),
+        "vice": ClassifierConfig(backend="vice"),
+        f"vice {UNLABELLED}": ClassifierConfig(backend="vice"),
         "probe hog mlp": ClassifierConfig(backend="probe"),
         "probe hog attention": ClassifierConfig(backend="probe", head="attention"),
     }
@@ -159,15 +165,19 @@ def prove(config: RunConfig, name: str, seed: int, arguments: argparse.Namespace
     shifted_labels = record(config, "shifted-labels", 2000 + seed, 2 * len(PHASES), strength=SHIFT)
     shifted = record(config, "shifted", 201, max(4, arguments.test_segments // 4), strength=SHIFT)
     classifier = backends(arguments.encoder)[name]
+    if name.endswith(UNLABELLED):
+        play = unlabelled(play, folder / UNLABELLED)
     out = folder / "classifier"
     started = time.monotonic()
-    train_classifier(demonstrations, with_classifier(config, classifier), out, seed, None, play)
+    report = train_classifier(demonstrations, with_classifier(config, classifier), out, seed, None, play)
     seconds = time.monotonic() - started
     judge = load_judge(out)
     result = measure(judge, tests, 2)
     told: dict[str, Any] = {"training_s": round(seconds, 1), "test": rates(result), **speeds(judge, tests[0])}
     told["episodes"] = sum(len(decisions) for decisions in result.decisions.values())
     told["thresholds"] = {phase: judge.threshold(phase) for phase in PHASES}
+    if "threshold_from" in report:
+        told["threshold_from"] = report["threshold_from"]
     told["lights"] = {
         phase: {
             light: parts[0].false_positive_rate.to_json()
@@ -183,6 +193,16 @@ def prove(config: RunConfig, name: str, seed: int, arguments: argparse.Namespace
     train_classifier(demonstrations, with_classifier(config, classifier), folder / "again", seed, None, [play, few])
     told["shifted"]["trained again"] = rates(measure(load_judge(folder / "again"), shifted, 2))
     return told
+
+
+def unlabelled(store: EpisodeStore, path: Path) -> EpisodeStore:
+    """A copy of `store` in which nobody said anything about any frame."""
+    copy = EpisodeStore.create(path, store.observation_spec, store.action_spec)
+    for info in store.segments():
+        for step in store.read(info).steps():
+            copy.append(replace(step, judged_by="", success=UNKNOWN))
+    copy.flush()
+    return copy
 
 
 def few_labels(store: EpisodeStore, path: Path) -> EpisodeStore:

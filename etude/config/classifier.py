@@ -10,10 +10,12 @@ from etude.config.model import Model
 
 
 class ClassifierConfig(Model):
-    backend: Literal["cnn", "probe", "zero_shot", "vlm"] = Field(
+    backend: Literal["cnn", "probe", "zero_shot", "vlm", "vice"] = Field(
         "cnn",
         description="cnn: small networks trained from nothing. probe: heads on the embeddings of a frozen encoder. zero_shot: "
-        "CLIP and two sentences. vlm: a vision-language model and a question. The last two learn temperature and threshold only.",
+        "CLIP and two sentences. vlm: a vision-language model and a question. These two learn temperature and threshold only. "
+        "vice: as cnn, but the ends of demonstrations against whatever was visited, nobody labels; for policies that seldom "
+        "succeed, because successes that were visited count as failures.",
     )
     encoder: str = Field(
         "hog",
@@ -36,6 +38,15 @@ class ClassifierConfig(Model):
         ge=0,
         lt=1,
         description="For experiments: this share of the successes is labelled as failures before training.",
+    )
+    # vice
+    vice_last_frames: int = Field(
+        1,
+        ge=1,
+        description="So many frames at the end of every demonstration are successes. Those before the last may not show it yet.",
+    )
+    vice_visited_frames: int = Field(
+        3000, ge=1, description="Newest visited frames of each direction and store that are failures."
     )
     # vlm
     model: str = Field(

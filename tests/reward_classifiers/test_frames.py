@@ -64,7 +64,7 @@ def test_frames_that_teach_nothing_are_left_out(tmp_path: Path) -> None:
     writer.segment("forward", list(np.linspace(0, 0.9, 20)), terminal=True)
     store = writer.done()
     rules = FrameRules(positive_last=1, ambiguous_before=3, other_direction_tail=0.05)
-    frames = frames_of([("forward", only_segment(store))], OBSERVATION, rules)
+    frames = frames_of([("forward", only_segment(store))], OBSERVATION, rules.demonstration)
     assert len(frames) == 17
     assert frames.images["top"].shape == (17, 1, 16, 16, 3)
     assert frames.count("forward") == (1, 16)

@@ -8,6 +8,7 @@ import time
 import pytest
 from dot_world import dot
 
+from reward_classifiers.endpoint import EndpointError
 from reward_classifiers.files import DESCRIPTION_FILE, WEIGHTS_FILE, read_classifier, save_classifier
 from reward_classifiers.judge import load_judge
 from reward_classifiers.reloading import ReloadingJudge
@@ -79,5 +80,30 @@ def test_every_version_gets_the_same_deadline(folder):
         judge.forget()
         assert judge._judge is not first and isinstance(judge._judge, DeadlineJudge)
         wait_for(lambda: not first._thread.is_alive())
+    finally:
+        judge.close()
+
+
+def test_a_version_whose_endpoint_is_down_is_tried_again(folder):
+    down = ["refused"]
+
+    def load(path):
+        if down and path.name == folder.name and len(loaded) > 0:
+            loaded.append("failed")
+            raise EndpointError("endpoint http://gpu:8000 does not answer")
+        loaded.append("read")
+        return load_judge(path)
+
+    loaded: list[str] = []
+    judge = ReloadingJudge(folder, load=load, look_every_s=0.02)
+    try:
+        old, new = judge.name, newer_version(folder)
+        wait_for(lambda: loaded.count("failed") >= 2)
+        judge.forget()
+        assert judge.name == old and "does not answer" in judge.problem, "the last good version goes on"
+        down.clear()
+        wait_for(lambda: judge._next is not None)
+        judge.forget()
+        assert judge.name == new and judge.problem == ""
     finally:
         judge.close()

@@ -18,10 +18,11 @@ from benchmarks.random_models import random_vlm
 from etude.config import ClassifierConfig
 from etude.specs import PHASES
 from reward_classifiers import ClassifierError, load_judge, train_classifier
+from reward_classifiers.calibration import Calibration
 from reward_classifiers.endpoint import Endpoint, EndpointError, log_odds_of
 from reward_classifiers.frames import FrameSet, label_segment
-from reward_classifiers.judge import with_deadline
-from reward_classifiers.vlm import ROBOFUME_RULES, question_of, robofume_batches, thinned
+from reward_classifiers.judge import ImageJudge, with_deadline
+from reward_classifiers.vlm import ROBOFUME_RULES, VlmBackend, question_of, robofume_batches, thinned
 from reward_classifiers.worker import DeadlineJudge
 
 
@@ -72,6 +73,7 @@ class Server(http.server.BaseHTTPRequestHandler):
     """Looks at the picture that it is sent: yes where the dot is right (asked about forward) or left (backward)."""
 
     delay_s = 0.0
+    down = False
     asked: list[dict]
 
     def do_POST(self) -> None:
@@ -88,6 +90,9 @@ class Server(http.server.BaseHTTPRequestHandler):
         met = GOALS["forward" if "right" in content[-1]["text"] else "backward"](x)
         time.sleep(self.delay_s)
         data = json.dumps(answer(Yes=0.9, No=0.1) if met else answer(Yes=0.2, No=0.8)).encode()
+        if self.down:
+            self.send_error(503, "the model is being loaded")
+            return
         if body["model"] != "eye":
             self.send_error(404, "no such model")
             return
@@ -236,6 +241,33 @@ def test_a_judge_that_fails_gives_no_answers_and_comes_back() -> None:
     while time.monotonic() < end and math.isnan(judge.probability(dot(0.9), "forward")):
         time.sleep(0.002)
     assert judge.problem == "" and judge.answered >= 1
+    judge.close()
+
+
+def test_an_endpoint_that_goes_down_and_slow_in_the_middle_gives_no_answers_until_it_is_back(
+    server: tuple[str, type[Server]],
+) -> None:
+    url, handler = server
+    questions = {"forward": "right?", "backward": "left?"}
+    backend = VlmBackend(Endpoint(url, "eye", timeout_s=0.3), {"top": (16, 16)}, questions, 1)
+    judge = DeadlineJudge(ImageJudge(backend, Calibration.uniform(1), "0" * 16, {}), deadline_s=0.5)
+
+    def answered() -> bool:
+        return any(not math.isnan(answer) for answer in ask(judge, 0.1))
+
+    def wait_for(condition) -> None:
+        end = time.monotonic() + 10.0
+        while not condition():
+            assert time.monotonic() < end, judge.problem
+
+    wait_for(answered)
+    for trouble, message in (("down", "refuses (503"), ("slow", "does not answer")):
+        handler.down, handler.delay_s = trouble == "down", 1.0 if trouble == "slow" else 0.0
+        wait_for(lambda said=message: not answered() and said in judge.problem)
+        assert not answered() and judge.failures >= 1
+        handler.down, handler.delay_s = False, 0.0
+        wait_for(answered)
+        assert judge.problem == ""
     judge.close()
 
 

@@ -32,7 +32,10 @@ class Nodes:
         """`level` is ``ok``, ``warn``, ``error`` or ``stale``; `now_s` on the clock of `snapshot`."""
         name = name[:LONGEST_TEXT]
         if name not in self._told and len(self._told) >= MOST_NODES:
-            return
+            longest_silent = min(self._told, key=lambda other: self._told[other].at_s)
+            if now_s - self._told[longest_silent].at_s <= SILENT_AFTER_S:
+                return
+            del self._told[longest_silent]
         shown = {key[:LONGEST_TEXT]: value[:LONGEST_TEXT] for key, value in list(values.items())[:MOST_VALUES]}
         self._told[name] = _Told(level, message[:LONGEST_TEXT], shown, now_s)
 

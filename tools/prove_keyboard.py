@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,11 @@ def learn(task: str, store: Path, episodes: int, seed: int, runs: Path) -> dict[
     return {phase: int(successes) for phase, successes, _ in SAID.findall(told)}
 
 
+def better(policy: Mapping[str, int], by_chance: Mapping[str, int]) -> bool:
+    """Whether a policy succeeded more often than chance in every direction; one that was not told of did not."""
+    return all(policy.get(phase, -1) > successes for phase, successes in by_chance.items())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -211,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             policy = learn(arguments.task, store, arguments.episodes, seed, Path(folder) / "runs")
             rows.append({"seed": seed, "policy": policy, "chance": chance(config, arguments.episodes, seed)})
             print(json.dumps(rows[-1]), flush=True)
-    good = recorded["by_human"] and all(row["policy"][phase] > row["chance"][phase] for row in rows for phase in row["policy"])
+    good = bool(recorded["by_human"] and rows and all(better(row["policy"], row["chance"]) for row in rows))
     words = ["--task", arguments.task, "--count", str(arguments.count), "--seeds", *map(str, arguments.seeds)]
     result = {
         "command": f"python tools/prove_keyboard.py {' '.join(words)}",

@@ -114,7 +114,7 @@ class HelpDesk:
         held_s = now_s - self._held_since_s
         if self.config.kind == "never" or self._waits or held_s < self.config.ask_when_held_s:
             return None
-        self._about_a_hold, self._held_since_s = True, now_s  # answered without being mended, it is asked again after as long
+        self._about_a_hold = True  # answered without being mended, it is asked again after as long (`_close`)
         return practice.AskHelp(f"For {held_s:.0f} s the robot cannot move: {'; '.join(faults)}.", phase, holds=False)
 
     @property
@@ -136,6 +136,8 @@ class HelpDesk:
                     self._close(how)
                 case practice.Finish():
                     self._close("Cancelled: practice was ended.")
+                case _ if self._about_a_hold:
+                    self._close("Withdrawn: the fault is over.", helped=False)
                 case _:
                     self._close("Withdrawn: the robot got on by itself.")
         elif state.help_open and state.help_holds != before.help_holds:
@@ -161,14 +163,16 @@ class HelpDesk:
         self._search = bisection.begin(len(self._searched)) if labels else None
         self._publish()
 
-    def _close(self, what: str) -> None:
-        """The request is answered, cancelled or withdrawn: `what` happened, a sentence."""
+    def _close(self, what: str, helped: bool = True) -> None:
+        """The request is answered, cancelled or withdrawn: `what` happened, a sentence. Not `helped`: the rule counts on. States
+        are forgotten all the same, because somebody may have freed the robot, and a search goes back to the last help only."""
         assert self.request is not None
-        self._about_a_hold = False
+        self._about_a_hold, self._held_since_s = False, None
         self.request = replace(self.request, meanwhile=what, open=False, question="", answers=())
         self._search, self._searched = None, ()
         self._states.clear()
-        self.rule.answered()
+        if helped:
+            self.rule.answered()
         self._tell(self.request)
 
     def tell_again(self) -> None:

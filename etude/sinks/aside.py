@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ def require_free(out: Path, force: bool) -> None:
     """Check before a long export that `out` may be written.
 
     Raises:
-        ExportError: it exists and `force` is not given, or it is a folder with more in it than a bag.
+        ExportError: it exists and `force` is not given, or it is a folder with other things in it than one bag.
     """
     if not out.parent.is_dir():
         raise ExportError(f"there is no folder {out.parent}: make it, or name another place")
@@ -27,7 +28,9 @@ def require_free(out: Path, force: bool) -> None:
     if not force:
         raise ExportError(f"{out} is there already: name another place, or replace it with --force")
     if out.is_dir() and not _is_bag(out):
-        raise ExportError(f"{out} is a folder that holds more than a bag, so --force does not replace it: name another place")
+        raise ExportError(
+            f"{out} is a folder that holds other things than one bag, so --force does not replace it: name another place"
+        )
 
 
 @contextmanager
@@ -39,17 +42,21 @@ def written_aside(out: Path, force: bool) -> Iterator[Path]:
         ExportError: as `require_free`.
     """
     require_free(out, force)
-    aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    aside.mkdir()
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    new, old = aside / out.name, aside / f"{out.name}.replaced"
     try:
-        yield aside / out.name
+        yield new
         require_free(out, force)
-        if out.is_dir():  # a folder that is not empty cannot be renamed over
-            os.rename(out, aside / "replaced")
-        os.replace(aside / out.name, out)
+        if out.exists() and (out.is_dir() or new.is_dir()):  # only a file can be renamed over a file
+            os.rename(out, old)
+        os.replace(new, out)
     finally:
+        if old.exists() and not out.exists():
+            os.rename(old, out)
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def _is_bag(folder: Path) -> bool:
-    return all(entry.name == "metadata.yaml" or entry.suffix in (".mcap", ".db3") for entry in folder.iterdir())
+    """Or an empty folder. One of recordings alone is somebody's collection."""
+    names = {entry.name for entry in folder.iterdir()}
+    return not names or ("metadata.yaml" in names and all(Path(n).suffix in (".mcap", ".db3") for n in names - {"metadata.yaml"}))

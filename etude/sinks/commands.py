@@ -12,6 +12,7 @@ from etude.run_folder import runs_root
 from etude.runs import folder_of
 from etude.sinks.aside import require_free, written_aside
 from etude.sinks.attempts import Selection, chosen, stored_attempts
+from etude.sinks.errors import ExportError
 
 EXAMPLES = """examples:
   etude runs export latest --mcap attempts.mcap
@@ -45,7 +46,11 @@ def runs_export(argv: Sequence[str]) -> int:
     folder = folder_of(arguments.run, arguments.root)
     if writers:
         for out, _ in writers:
+            if out.resolve().is_relative_to(folder.root.resolve()):
+                raise ExportError(f"{out} is in the run's folder, where only the run writes: name another place")
             require_free(out, arguments.force)
+        if len({out.resolve() for out, _ in writers}) < len(writers):
+            raise ExportError(f"{writers[0][0]} is one place for two exports: name another one for one of them")
         store = EpisodeStore.open(folder.episodes)
         attempts = chosen(stored_attempts(store), numbers, arguments.newest)
         for path, problem in store.damaged:
@@ -63,7 +68,7 @@ def runs_export(argv: Sequence[str]) -> int:
 
 def numbers_of(text: str) -> range:
     """``"3"`` or ``"5..9"``, the last one included. Raises ArgumentTypeError."""
-    match = re.fullmatch(r"(\d{1,9})(?:\.\.(\d{1,9}))?", text)
+    match = re.fullmatch(r"(\d{1,6})(?:\.\.(\d{1,6}))?", text)
     if match is None or int(match[2] or match[1]) < int(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor a range such as 5..9")
     return range(int(match[1]), int(match[2] or match[1]) + 1)

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from point_robot import PixelJudge, PointPolicy, PointRobot, point_config
 
+from actor import practice
 from actor.control_loop import ControlLoop
+from actor.help import Attempt
+from actor.help.desk import HelpDesk
 from etude.config import ConfigError
 from etude.status import Mode
 
@@ -133,6 +136,40 @@ def test_a_fault_that_is_answered_and_not_mended_is_asked_about_again_after_as_l
     b.until(lambda: len(b.help) > 2)
     assert b.help[2].id == 2 and "the gripper is stuck" in b.help[2].reason
     assert time.monotonic() - answered_s > 0.1
+
+
+def test_whoever_answers_late_is_not_asked_again_at_once(bench):
+    b = bench(policy=PointPolicy(0.0), config=point_config(help__ask_when_held_s=0.3))
+    b.robot.faults = ("the gripper is stuck",)
+    b.loop.set_mode("practise")
+    b.start().until(lambda: b.help)
+    time.sleep(0.6)
+    assert b.loop.resolve_help("continue", "Ada").accepted
+    b.until(lambda: len(b.help) > 1)
+    answered_s = time.monotonic()
+    b.until(lambda: len(b.help) > 2)
+    assert b.help[2].id == 2 and time.monotonic() - answered_s > 0.2
+
+
+def test_a_fault_that_is_over_by_itself_leaves_the_count_of_failed_attempts_as_it_is():
+    told, state = [], practice.advance(practice.PracticeState(), practice.Start())
+    desk = HelpDesk(point_config(help__timeouts_before_help=2, help__ask_when_held_s=1.0), True, told.append, lambda labels: None)
+
+    def apply(event: practice.Event | None) -> None:
+        nonlocal state
+        assert event is not None
+        before, state = state, practice.advance(state, event)
+        desk.follow(before, state, event, 0)
+
+    failed = Attempt(1, "forward", False, 0.1)
+    assert desk.after_attempt(failed, None) is None
+    assert desk.held(("force at the tool",), "forward", 10.0) is None
+    desk.held(("force at the tool",), "forward", 10.9)
+    apply(desk.held(("force at the tool",), "forward", 11.0))
+    apply(desk.held((), "forward", 11.1))
+    assert "Withdrawn" in told[-1].meanwhile and not told[-1].open
+    asked = desk.after_attempt(failed, None)
+    assert isinstance(asked, practice.AskHelp) and "2 forward attempts timed out" in asked.reason
 
 
 def test_whoever_wants_to_be_asked_nothing_is_not_asked_about_faults(bench):

@@ -22,6 +22,15 @@ def test_who_is_silent_is_stale_whatever_it_said() -> None:
     assert nodes.snapshot(SILENT_AFTER_S + 0.1)[0]["level"] == "stale"
 
 
+def test_names_that_are_silent_make_room_for_one_that_speaks() -> None:
+    nodes = Nodes()
+    for number in range(MOST_NODES):
+        nodes.tell(f"gone {number}", "ok", "", {}, 0.0)
+    nodes.tell("learner", "error", "training failed", {}, SILENT_AFTER_S + 1.0)
+    told = nodes.snapshot(SILENT_AFTER_S + 1.0)
+    assert len(told) == MOST_NODES and told[-1]["name"] == "learner"
+
+
 def test_what_anybody_may_publish_is_bounded() -> None:
     nodes = Nodes()
     for number in range(2 * MOST_NODES):

@@ -41,7 +41,7 @@ def test_attempts_are_chosen_by_number_or_as_the_newest(run):
 
 def test_ranges_are_read_and_nonsense_is_refused():
     assert list(numbers_of("3")) == [3] and list(numbers_of("5..9")) == [5, 6, 7, 8, 9]
-    for text in ("x", "9..5", "5..", "-1", "1.5"):
+    for text in ("x", "9..5", "5..", "-1", "1.5", "1..999999999"):
         with pytest.raises(Exception, match="neither a number nor a range"):
             numbers_of(text)
 
@@ -131,14 +131,49 @@ def test_an_interrupted_replacement_keeps_the_old_one(tmp_path):
 
 
 def test_force_replaces_a_bag_and_no_other_folder(tmp_path):
-    bag, other = tmp_path / "bag", tmp_path / "thesis"
-    for folder, name in ((bag, "metadata.yaml"), (other, "thesis.tex")):
+    bag, other, loose = tmp_path / "bag", tmp_path / "thesis", tmp_path / "recordings"
+    for folder, name in ((bag, "metadata.yaml"), (other, "thesis.tex"), (loose, "monday.mcap")):
         folder.mkdir()
         (folder / name).write_text("old")
     with written_aside(bag, True) as aside:
         aside.mkdir()
         (aside / "new.mcap").write_text("new")
     assert [path.name for path in bag.iterdir()] == ["new.mcap"]
-    with pytest.raises(ExportError, match="holds more than a bag"), written_aside(other, True):
-        raise AssertionError
-    assert (other / "thesis.tex").exists() and len(list(tmp_path.iterdir())) == 2
+    for folder in (other, loose):
+        with pytest.raises(ExportError, match="holds other things than one bag"), written_aside(folder, True):
+            raise AssertionError
+    assert (other / "thesis.tex").exists() and (loose / "monday.mcap").exists() and len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_bag_replaces_a_file_of_its_name(tmp_path):
+    out = tmp_path / "bag"
+    out.write_text("old")
+    with written_aside(out, True) as aside:
+        aside.mkdir()
+    assert out.is_dir() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_could_not_be_replaced_is_still_there(tmp_path):
+    bag = tmp_path / "bag"
+    bag.mkdir()
+    (bag / "metadata.yaml").write_text("old")
+    with pytest.raises(FileNotFoundError), written_aside(bag, True):
+        pass  # a writer that has written nothing
+    assert (bag / "metadata.yaml").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mcap", "{run}/a.mcap"], "is in the run's folder"),
+        (["--mcap", "{tmp}/a", "--rerun", "{tmp}/a"], "one place for two exports"),
+    ],
+)
+def test_a_place_that_an_export_must_not_have_is_refused(run, tmp_path, words, message):
+    pytest.importorskip("rosbags")
+    if "--rerun" in words:
+        pytest.importorskip("rerun")
+    before = sorted(run.root.rglob("*"))
+    with pytest.raises(ExportError, match=message):
+        runs_export([str(run.root), *(word.format(run=run.root, tmp=tmp_path) for word in words)])
+    assert sorted(run.root.rglob("*")) == before

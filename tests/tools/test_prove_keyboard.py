@@ -40,3 +40,9 @@ def test_what_no_key_can_do_is_not_owed_for_ever() -> None:
 
 def test_nothing_wished_is_nothing_held() -> None:
     assert proof.taps(np.zeros(3), np.zeros(3), 0.6)[0] == set()
+
+
+def test_a_direction_of_which_nothing_was_said_is_not_better_than_chance():
+    assert proof.better({"forward": 3, "backward": 2}, {"forward": 2, "backward": 1})
+    assert not proof.better({}, {"forward": 0, "backward": 0})
+    assert not proof.better({"forward": 3}, {"forward": 2, "backward": 1})

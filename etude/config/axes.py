@@ -78,6 +78,13 @@ class PolicyConfig(Model):
     cloning: Literal["squared_error", "log_likelihood"] = "squared_error"
     # diffusion and flow
     sampling_steps: int = Field(5, ge=1, description="Denoising steps (diffusion) or Euler steps (flow).")
+    sampling_noise: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Standard deviation of the noise that samples are made of; below 1 they stay nearer the middle of what was "
+        "learnt (low-temperature sampling, Ajay et al. 2023).",
+    )
     width: int = Field(256, ge=8, description="Width of the residual blocks, or of the transformer.")
     blocks: int = Field(3, ge=1, description="Residual blocks, or transformer layers.")
     dropout: float = Field(0.0, ge=0, lt=1)

@@ -91,6 +91,8 @@ class RecipeConfig(Model):
             raise ValueError("only actions that pa_rl improves are chosen with critics: leave critic.acting at newest")
         if critic.backup_entropy and (policy != "gaussian" or improvement.kind != "gradient"):
             raise ValueError("critic.backup_entropy needs the entropy of a gaussian policy improved by gradient: set it to false")
+        if self.policy.sampling_noise != 1.0 and policy not in ("diffusion", "flow"):
+            raise ValueError(f"policy.sampling_noise is for diffusion and flow, and policy.kind is {policy!r}: leave it at 1")
         self._data_fits()
         self._external_policy_fits()
         self._learned_rewards_fit()

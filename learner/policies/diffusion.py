@@ -72,20 +72,24 @@ def denoise(predict: Callable[[jax.Array, jax.Array], jax.Array], noise: jax.Arr
 def sample(
     recipe: RecipeConfig, params: Params, features: jax.Array, action_dim: int, key: jax.Array, n: int
 ) -> tuple[jax.Array, jax.Array | None]:
-    """`n` actions per row ``(n, B, d)`` in [-1, 1]; no densities."""
+    """`n` actions per row ``(n, B, d)`` in [-1, 1]; no densities.
+
+    All noise is scaled by ``policy.sampling_noise`` (low-temperature sampling, Ajay et al. 2023, §3.3): at 1 samples repeat the
+    scatter of the demonstrations, below it less of that and fewer rare actions.
+    """
     noise = jax.random.normal(key, (recipe.policy.sampling_steps, n, *features.shape[:-1], action_dim))
-    return denoise(_predictor(recipe, params, features, action_dim), noise), None
+    return denoise(_predictor(recipe, params, features, action_dim), recipe.policy.sampling_noise * noise), None
 
 
 def act(
     recipe: RecipeConfig, params: Params, features: jax.Array, action_dim: int, key: jax.Array, explore: jax.Array
 ) -> jax.Array:
-    """One action per row ``(B, d)``: all noise is scaled by `explore` (0 deterministic, 1 a sample).
+    """One action per row ``(B, d)``: all noise is scaled by `explore` (0 deterministic, 1 as `sample`).
 
     At 0 one mode gives its middle, but two modes of equal weight may give an action between them.
     """
     noise = jax.random.normal(key, (recipe.policy.sampling_steps, *features.shape[:-1], action_dim))
-    return denoise(_predictor(recipe, params, features, action_dim), explore * noise)
+    return denoise(_predictor(recipe, params, features, action_dim), explore * recipe.policy.sampling_noise * noise)
 
 
 def supervised_loss(recipe: RecipeConfig, params: Params, features: jax.Array, action: jax.Array, key: jax.Array) -> jax.Array:

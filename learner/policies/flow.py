@@ -35,19 +35,20 @@ def integrate(velocity: Callable[[jax.Array, jax.Array], jax.Array], start: jax.
 def sample(
     recipe: RecipeConfig, params: Params, features: jax.Array, action_dim: int, key: jax.Array, n: int
 ) -> tuple[jax.Array, jax.Array | None]:
-    """`n` actions per row ``(n, B, d)`` in [-1, 1]; no densities."""
+    """`n` actions per row ``(n, B, d)`` in [-1, 1]; no densities. The start noise is scaled by ``policy.sampling_noise``."""
     noise = jax.random.normal(key, (n, *features.shape[:-1], action_dim))
-    return _generate(recipe, params, features, noise), None
+    return _generate(recipe, params, features, recipe.policy.sampling_noise * noise), None
 
 
 def act(
     recipe: RecipeConfig, params: Params, features: jax.Array, action_dim: int, key: jax.Array, explore: jax.Array
 ) -> jax.Array:
-    """One action per row ``(B, d)``: the start noise is scaled by `explore` (0 deterministic, 1 a sample).
+    """One action per row ``(B, d)``: the start noise is scaled by `explore` (0 deterministic, 1 as `sample`).
 
     At 0 one mode gives its middle, but two modes of equal weight may give an action between them.
     """
-    return _generate(recipe, params, features, explore * jax.random.normal(key, (*features.shape[:-1], action_dim)))
+    scale = explore * recipe.policy.sampling_noise
+    return _generate(recipe, params, features, scale * jax.random.normal(key, (*features.shape[:-1], action_dim)))
 
 
 def supervised_loss(recipe: RecipeConfig, params: Params, features: jax.Array, action: jax.Array, key: jax.Array) -> jax.Array:

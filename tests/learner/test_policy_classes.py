@@ -126,6 +126,17 @@ def test_actions_follow_from_the_key_and_not_at_all_without_exploration(kind: st
     np.testing.assert_allclose(still[0][50:], [MODE, -MODE], atol=0.2)
 
 
+@pytest.mark.parametrize("kind", ["diffusion", "flow"])
+def test_sampling_noise_scales_what_exploration_scales(kind: str) -> None:
+    usual, quiet = recipe(kind), recipe(kind, sampling_noise=0.5)
+    params, (features, _) = awake(usual, 2), rows()
+    policy = part("policies", kind)
+    half = policy.act(usual, params, features, 2, KEY, jnp.float32(0.5))
+    np.testing.assert_allclose(policy.act(quiet, params, features, 2, KEY, jnp.float32(1.0)), half, rtol=1e-6)
+    with pytest.raises(ValueError, match="sampling_noise"):
+        recipe("gaussian", sampling_noise=0.5)
+
+
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("kind", list(SMALL))
 def test_the_exported_program_acts_bit_for_bit_like_the_policy(kind: str) -> None:

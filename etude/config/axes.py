@@ -87,7 +87,12 @@ class PolicyConfig(Model):
     )
     width: int = Field(256, ge=8, description="Width of the residual blocks, or of the transformer.")
     blocks: int = Field(3, ge=1, description="Residual blocks, or transformer layers.")
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of hidden units left out while imitating, against learning demonstrations by heart.",
+    )
     # autoregressive
     bins: int = Field(128, ge=2, description="Action tokens per dimension.")
     heads: int = Field(8, ge=1)
@@ -107,7 +112,10 @@ class ImprovementConfig(Model):
     initial_temperature: float = Field(0.01, gt=0)
     learn_temperature: bool = True
     target_entropy_per_dim: float = -0.5
-    q_reduction: Literal["mean", "min"] = "mean"
+    q_reduction: Literal["mean", "min"] = Field(
+        "mean",
+        description="gradient, pa_rl: over the critics, of the value that improves the policy; PA-RL takes the mean.",
+    )
     bc_weight: float = Field(0.0, ge=0, description="gradient, pa_rl: weight of cloning demonstration rows.")
     bc_schedule: Literal["constant", "annealed", "balanced"] = Field(
         "constant",

@@ -2,7 +2,7 @@
 and the policy imitates them by its own supervised loss. Works for every policy class that samples and imitates.
 
 The optimised actions are also what the robot executes and what the critic's own target uses. All of them come from the averaged
-policy parameters; scores are the ensemble's mean.
+policy parameters; scores are the ensemble's mean, or with `q_reduction` its minimum (not in the paper).
 """
 
 from __future__ import annotations
@@ -48,15 +48,16 @@ def optimise(
     candidates, _ = improver.policy.sample(improver.recipe, policy, features, improver.action_dim, sample_key, config.candidates)
     candidates, features = jax.lax.stop_gradient((candidates, features))
 
-    def mean_q(actions: jax.Array) -> jax.Array:
-        """Ensemble mean of ``(n, B, d)`` actions in one critic call: ``(n, B)``."""
-        return improver.critic(features, actions).mean(0)
+    def score(actions: jax.Array) -> jax.Array:
+        """Mean (or minimum) over the ensemble, of ``(n, B, d)`` actions in one critic call: ``(n, B)``."""
+        q = improver.critic(features, actions)
+        return q.min(0) if config.q_reduction == "min" else q.mean(0)
 
     def value_and_ascent(actions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        q, gradient_of = jax.vjp(mean_q, actions)
+        q, gradient_of = jax.vjp(score, actions)
         return q, gradient_of(jnp.ones_like(q))[0]  # of the sum, so each candidate gets its own gradient unscaled
 
-    actions = _best(candidates, mean_q(candidates), min(config.keep, config.candidates))
+    actions = _best(candidates, score(candidates), min(config.keep, config.candidates))
     if stored is not None:
         actions = actions.at[-1].set(jax.lax.stop_gradient(stored))  # sorted: the last one is the worst
 
@@ -68,7 +69,7 @@ def optimise(
 
     start = (actions, actions, jnp.full(actions.shape[:-1], -jnp.inf))
     (actions, best, best_q), _ = jax.lax.scan(ascend, start, None, length=config.ascent_steps)
-    best, best_q = _better(actions, mean_q(actions), best, best_q)
+    best, best_q = _better(actions, score(actions), best, best_q)
     winner = jax.random.categorical(choice_key, best_q, axis=0) if softmax else best_q.argmax(0)
     chosen = jnp.take_along_axis(best, winner[None, :, None], axis=0)[0]
     return jax.lax.stop_gradient((chosen, jnp.take_along_axis(best_q, winner[None], axis=0)[0]))

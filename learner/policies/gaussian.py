@@ -25,10 +25,16 @@ def init(recipe: RecipeConfig, key: jax.Array, features: jax.Array, action_dim: 
     return _head(recipe, action_dim).init(key, features)["params"]
 
 
-def distribution(recipe: RecipeConfig, params: Params, features: jax.Array, action_dim: int) -> tuple[jax.Array, jax.Array]:
-    """Mean and log standard deviation before the tanh, each ``(..., d)``; log std is squashed smoothly into its bounds."""
+def distribution(
+    recipe: RecipeConfig, params: Params, features: jax.Array, action_dim: int, dropout_key: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Mean and log standard deviation before the tanh, each ``(..., d)``; log std is squashed smoothly into its bounds.
+
+    With `dropout_key` hidden units are left out (``policy.dropout``).
+    """
     low, high = recipe.policy.log_std_min, recipe.policy.log_std_max
-    mean, raw = jnp.split(_head(recipe, action_dim).apply({"params": params}, features), 2, axis=-1)
+    train = {} if dropout_key is None else {"train": True, "rngs": {"dropout": dropout_key}}
+    mean, raw = jnp.split(_head(recipe, action_dim).apply({"params": params}, features, **train), 2, axis=-1)
     # centred so that an untrained head has a standard deviation of about 0.4
     return mean, jnp.clip(low + 0.5 * (high - low) * (jnp.tanh(raw + 0.55) + 1.0), low, high)
 
@@ -59,14 +65,13 @@ def act(
 
 
 def supervised_loss(recipe: RecipeConfig, params: Params, features: jax.Array, action: jax.Array, key: jax.Array) -> jax.Array:
-    """Behaviour cloning of ``(B, d)`` actions, loss ``(B,)``; `key` is not used.
+    """Behaviour cloning of ``(B, d)`` actions, loss ``(B,)``; `key` chooses what ``policy.dropout`` leaves out.
 
     ``squared_error``: of the deterministic action, summed over dimensions, which is the likelihood of a fixed-width Gaussian.
     The width is left to the entropy term: fitting it to nearly deterministic demonstrations would end exploration.
     ``log_likelihood``: minus the log density of the action (PA-RL's distillation, Mark et al. 2024).
     """
-    del key
-    mean, log_std = distribution(recipe, params, features, action.shape[-1])
+    mean, log_std = distribution(recipe, params, features, action.shape[-1], key)
     if recipe.policy.cloning == "squared_error":
         return ((jnp.tanh(mean) - action) ** 2).sum(-1)
     return -log_prob_of_pre_tanh(jnp.arctanh(jnp.clip(action, -LARGEST_ACTION, LARGEST_ACTION)), mean, log_std)
@@ -74,4 +79,4 @@ def supervised_loss(recipe: RecipeConfig, params: Params, features: jax.Array, a
 
 def _head(recipe: RecipeConfig, action_dim: int) -> MLP:
     """Features → (mean, raw log standard deviation)."""
-    return MLP(recipe.policy.hidden, 2 * action_dim, recipe.policy.layer_norm, output_scale=0.01)
+    return MLP(recipe.policy.hidden, 2 * action_dim, recipe.policy.layer_norm, output_scale=0.01, dropout=recipe.policy.dropout)

@@ -173,9 +173,9 @@ def test_parameters_are_nested_dicts_and_go_through_vmap_inside_a_scan(kind: str
     assert loss.shape == (5, 2, 4) and actions.shape == (5, 2, 2, 4, 3)
 
 
-@pytest.mark.parametrize("kind", MANY_MODES)
+@pytest.mark.parametrize("kind", ["gaussian", *MANY_MODES])
 def test_dropout_is_for_training_only(kind: str) -> None:
-    small = {"width": 16, "heads": 2, "blocks": 1, "sampling_steps": 2, "bins": 8}
+    small = {"hidden": (16,), "width": 16, "heads": 2, "blocks": 1, "sampling_steps": 2, "bins": 8}
     plain, dropping = recipe(kind, **small), recipe(kind, **small, dropout=0.5)
     policy, params = part("policies", kind), awake(plain, 2)
     features, action = rows()

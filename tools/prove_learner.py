@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks import learner_report, proofs
@@ -114,9 +114,15 @@ class Entry:
 
 CAL_QL = Entry("cal_ql", "cal_ql", (*GAUSSIAN, *CLONING, *CONSERVATIVE))
 CQL = Entry("cql", "cal_ql", (*GAUSSIAN, *CLONING, *CONSERVATIVE, "recipe.critic.kind=cql"))
-PA_RL_DIFFUSION = Entry("pa_rl_diffusion", "pa_rl_diffusion", (*CLONING, *PA_RL, "recipe.policy.sampling_noise=0.5"))
-"""A diffusion policy repeats the scatter of the demonstrations, which a Gaussian cloned by squared error leaves out; samples of
-half the noise begin at 0.84 and not at 0.60 (EARL, seed 11)."""
+PA_RL_DIFFUSION = Entry("pa_rl_diffusion", "pa_rl_diffusion", (*CLONING, *PA_RL))
+SCATTERED = "recipe.policy.dropout=0.2"
+"""For Meta-World's demonstrations, of an expert with noise: without it 0.79 of episodes succeed after 1,000 updates of cloning and
+0.54 after 4,000, with it 0.95 (pick_place, seed 10). EARL's are clean, and cloning them with dropout is worse."""
+METAWORLD = (
+    replace(CAL_QL, overrides=(*CAL_QL.overrides, SCATTERED)),
+    replace(PA_RL_DIFFUSION, overrides=(*PA_RL_DIFFUSION.overrides, SCATTERED, "recipe.policy.sampling_noise=0.3")),
+)
+"""A diffusion policy repeats the noise of the expert, which squared error leaves out; samples of little noise leave it out too."""
 ALL_RECIPES = (
     Entry(
         "rlpd",
@@ -157,9 +163,9 @@ class Suite:
 
 SUITES = {
     "earl": Suite("earl_tabletop", 12, 8_000, 1_000, 50, ALL_RECIPES),
-    "drawer_close": Suite("metaworld_drawer_close", 20, 1_000, 250, 20, (CAL_QL, PA_RL_DIFFUSION)),
-    "door_open": Suite("metaworld_door_open", 20, 2_000, 500, 20, (CAL_QL, PA_RL_DIFFUSION)),
-    "pick_place": Suite("metaworld_pick_place", 20, 3_000, 500, 20, (CAL_QL, PA_RL_DIFFUSION)),
+    "drawer_close": Suite("metaworld_drawer_close", 20, 1_000, 250, 20, METAWORLD),
+    "door_open": Suite("metaworld_door_open", 20, 2_000, 500, 20, METAWORLD),
+    "pick_place": Suite("metaworld_pick_place", 20, 3_000, 500, 20, METAWORLD),
 }
 
 

@@ -116,13 +116,13 @@ CAL_QL = Entry("cal_ql", "cal_ql", (*GAUSSIAN, *CLONING, *CONSERVATIVE))
 CQL = Entry("cql", "cal_ql", (*GAUSSIAN, *CLONING, *CONSERVATIVE, "recipe.critic.kind=cql"))
 PA_RL_DIFFUSION = Entry("pa_rl_diffusion", "pa_rl_diffusion", (*CLONING, *PA_RL))
 SCATTERED = "recipe.policy.dropout=0.2"
-"""For Meta-World's demonstrations, of an expert with noise: without it 0.79 of episodes succeed after 1,000 updates of cloning and
-0.54 after 4,000, with it 0.95 (pick_place, seed 10). EARL's are clean, and cloning them with dropout is worse."""
+"""For Meta-World's demonstrations, of an expert with noise: without it 0.79 of episodes succeed after 1,000 updates of cloning
+and 0.54 after 4,000, with it 0.95 (pick_place, seed 10). EARL's are clean, and cloning them with dropout is worse."""
 METAWORLD = (
     replace(CAL_QL, overrides=(*CAL_QL.overrides, SCATTERED)),
     replace(PA_RL_DIFFUSION, overrides=(*PA_RL_DIFFUSION.overrides, SCATTERED, "recipe.policy.sampling_noise=0.3")),
 )
-"""A diffusion policy repeats the noise of the expert, which squared error leaves out; samples of little noise leave it out too."""
+"""A diffusion policy repeats the noise of the expert, which squared error leaves out; so do samples of little noise."""
 ALL_RECIPES = (
     Entry(
         "rlpd",

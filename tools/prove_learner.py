@@ -145,7 +145,7 @@ ALL_RECIPES = (
     ),
     PA_RL_DIFFUSION,
     Entry("pa_rl_autoregressive", "pa_rl_autoregressive", (*CLONING, *PA_RL, "recipe.policy.heads=4", "recipe.policy.bins=64")),
-    Entry("bc", "bc", ("recipe.data.pretrain_bc_steps=5000",), practises=False),
+    Entry("bc", "bc", ("recipe.data.pretrain_bc_steps=5000", "recipe.policy.dropout=0"), practises=False),
 )
 
 

@@ -184,9 +184,12 @@ class Agent:
         if self.recipe.data.rnd_coefficient > 0 and stage == "online":
             reward, novelty = self._with_bonus(state, batch, novelty_key)
 
+        encoder_rate = self._encoder_rate(stage)
+
         def total_loss(trained: Params) -> tuple[jax.Array, Metrics]:
             encoder, critic, policy, log_temperature = trained
             z = self.encode(encoder, state.statistics, batch["observation"])
+            z = z if encoder_rate else jax.lax.stop_gradient(z)
             z_next = jax.lax.stop_gradient(self.encode(encoder, state.statistics, batch["next_observation"]))
             rows = Rows(
                 z=z,
@@ -221,6 +224,7 @@ class Agent:
         (encoder, critic), critic_optimiser = optimisers.apply(
             self.critic_optimiser, gradients[:2], state.critic_optimiser, (state.encoder, state.critic)
         )
+        encoder = encoder if encoder_rate == 1.0 else _towards(state.encoder, encoder, encoder_rate)
         policy, average, policy_optimiser = state.policy, state.policy_average, state.policy_optimiser
         if improve and (stage != "offline" or self._policy_learns_offline):
             optimiser = self.online_policy_optimiser if stage == "online" else self.policy_optimiser
@@ -335,6 +339,11 @@ class Agent:
         data = self.recipe.data
         first = "clone" if data.pretrain_bc_steps else "offline" if data.offline_steps else "online"
         return jnp.maximum(rate, 1.0 / (1.0 + updates / 10.0)) if stage == first else rate
+
+    def _encoder_rate(self, stage: Stage) -> float:
+        """How far the encoder goes of a step of the critic's optimiser, which it shares."""
+        rate = self.recipe.encoder.online_learning_rate
+        return 1.0 if rate is None or stage != "online" else rate / self.recipe.critic.learning_rate
 
     def _improver(self, critic: Params) -> Improver:
         appended = self.recipe.candidates_per_frame * self.action_dim  # which the critic does not see

@@ -300,6 +300,9 @@ class EncoderConfig(Model):
     kind: Literal["patch", "conv"] = "patch"
     features: int = Field(128, gt=0, description="Output features of all cameras together.")
     patch_px: int = Field(8, gt=0)
+    online_learning_rate: float | None = Field(
+        None, ge=0, description="While practising; 0 leaves the encoder as it was when practice began, None trains it as before."
+    )
     compute_dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of the products in image encoders; parameters and features stay float32. bfloat16 is for GPUs."
     )

@@ -7,7 +7,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import ACTION, STATE_ONLY, random_batch, segment, small_recipe
+from helpers import ACTION, OBSERVATION, STATE_ONLY, random_batch, segment, small_recipe
 
 from etude.specs import PHASES, ObservationSpec
 from learner import export, optimisers, pretraining
@@ -84,6 +84,19 @@ def test_the_policy_has_a_learning_rate_of_its_own_while_practising() -> None:
         after, _ = jax.jit(agent.update, static_argnames=("stage",))(state, batch, stage=stage)
         moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.policy, after.policy)
         np.testing.assert_allclose(max(jax.tree.leaves(moved)), rate, rtol=0.02)
+
+
+@pytest.mark.parametrize(("online", "rate"), [(None, 1e-3), (1e-4, 1e-4), (0.0, 0.0)])
+def test_the_encoder_has_a_learning_rate_of_its_own_while_practising(online: float | None, rate: float) -> None:
+    """0 leaves it as it was; critics and policies learn as ever, and before practice the encoder does too."""
+    settings = {"critic": {"hidden": (16,), "learning_rate": 1e-3}, "encoder": {"features": 8, "online_learning_rate": online}}
+    agent = Agent(small_recipe(**settings), OBSERVATION, ACTION)
+    batch, state = random_batch(np.random.default_rng(0), OBSERVATION, 8), begun(agent)
+    for stage, expected in (("clone", 1e-3), ("online", rate)):
+        after, _ = jax.jit(agent.update, static_argnames=("stage",))(state, batch, stage=stage)
+        moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.encoder, after.encoder)
+        np.testing.assert_allclose(max(jax.tree.leaves(moved)), expected, rtol=0.02)
+        assert not same(state.critic, after.critic) and not same(state.policy, after.policy)
 
 
 def test_the_rate_rises_over_the_warm_up_and_begins_anew_with_the_optimiser() -> None:

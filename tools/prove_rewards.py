@@ -37,7 +37,8 @@ from etude.episodes.store import EpisodeStore
 from etude.run_folder import data_root
 from etude.specs import PHASES
 from etude.step import UNKNOWN
-from reward_classifiers.calibration import Rate
+from reward_classifiers.calibration import Rate, choose_threshold, combine
+from reward_classifiers.files import read_classifier
 from reward_classifiers.judge import load_judge
 from reward_classifiers.measure import Measurement, Scores, measure
 from reward_classifiers.reweighting import adapt_classifier
@@ -48,6 +49,7 @@ RESULTS = REPOSITORY / "docs" / "results" / "proof-rewards.json"
 SHIFT = 4.0
 """Strength of the look in the shifted scene; 1 is what training saw."""
 FEW = 8
+WANTED_RATES = (0.001, 0.002, 0.005, 0.01, 0.02)
 UNLABELLED = "unlabelled"
 """Ending of the name of what gets the same play without the person's labels."""
 ROBOFUME = "false positives 1.2–6.3%, false negatives 60–81% (Yang et al. 2023, real cloth and pot tasks)"
@@ -133,6 +135,26 @@ def rates(result: Measurement) -> dict[str, Any]:
     return told
 
 
+def operating_points(folder: Path, result: Measurement) -> dict[str, Any]:
+    """Frames of the test at thresholds that the held-out frames of training give for other wanted rates: what
+    `reward.max_false_positive_rate` would have bought. Both directions together."""
+    _, tensors, calibration = read_classifier(folder)
+    logits, labels = tensors["held_out/logits"], tensors["held_out/labels"]
+    told: dict[str, Any] = {}
+    for wanted in WANTED_RATES:
+        found = []
+        for column, phase in enumerate(PHASES):
+            known = labels[:, column] >= 0
+            equal = (1.0 / len(logits),) * len(logits)
+            probability = combine(logits[:, known, column], calibration.temperature[phase], equal)
+            found.append(result.scores[phase].at(choose_threshold(probability, labels[known, column], wanted)))
+        told[str(wanted)] = {
+            name: Rate(*(sum(getattr(getattr(c, name), part) for c in found) for part in ("successes", "trials"))).to_json()
+            for name in ("recall", "false_positive_rate")
+        }
+    return told
+
+
 def recall_at(scores: Scores, share: float) -> float | None:
     """Of the frames that show success, at the threshold that this share of these very failures passes: what the scores could do,
     whichever threshold training chose. None without both kinds."""
@@ -175,6 +197,7 @@ def prove(config: RunConfig, name: str, seed: int, arguments: argparse.Namespace
     judge = load_judge(out)
     result = measure(judge, tests, 2)
     told: dict[str, Any] = {"training_s": round(seconds, 1), "test": rates(result), **speeds(judge, tests[0])}
+    told["operating_points"] = operating_points(out, result)
     told["episodes"] = sum(len(decisions) for decisions in result.decisions.values())
     told["thresholds"] = {phase: judge.threshold(phase) for phase in PHASES}
     if "threshold_from" in report:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,8 @@ class TrainingSettings:
         updates: gradient updates per member at most. patience: evaluations without improvement after which a member stops.
         near_weight: how many times as often frames are drawn that lie within `near_frames` of the other label in their
             segment: there the decision is made.
-        shift_px, jitter: augmentation, see `network.augment`.
+        shift_px, jitter, light, tint: augmentation, see `network.augment`.
+        network: see `network.Architecture.layout`.
     """
 
     members: int = 3
@@ -44,14 +45,26 @@ class TrainingSettings:
     near_weight: float = 3.0
     shift_px: int = 1
     jitter: float = 0.1
+    light: float = 0.0
+    tint: float = 0.0
+    network: Literal["blocks", "points"] = "blocks"
     rules: Rules = field(default_factory=FrameRules)
+
+    @classmethod
+    def of(cls, network: Literal["blocks", "points"]) -> TrainingSettings:
+        """What suits a network. Points see the same thing wherever it is and however it is lit, so they are shown more."""
+        if network == "blocks":
+            return cls()
+        return cls(
+            updates=300, patience=300, batch_size=48, learning_rate=3e-3, shift_px=2, light=0.5, tint=0.1, network="points"
+        )
 
 
 def train_cnn(
     frames: FrameSet, spec: ObservationSpec, fold: np.ndarray, settings: TrainingSettings, seed: int, progress: Progress | None
 ) -> Trained:
     """One network per fold, trained on the others and scored on it. The same arguments give the same networks."""
-    architecture = Architecture(spec.cameras, spec.state_names)
+    architecture = Architecture(spec.cameras, spec.state_names, layout=settings.network)
     tensors: Tensors = {}
     held_out = np.zeros((1, len(frames), len(PHASES)), np.float32)
     for number in range(settings.members):
@@ -116,7 +129,7 @@ def _update(
     settings: TrainingSettings,
 ) -> tuple[Params, Any]:
     def loss(p: Params) -> jax.Array:
-        changed = augment(images, key, settings.shift_px, settings.jitter)
+        changed = augment(images, key, settings.shift_px, settings.jitter, settings.light, settings.tint)
         return balanced_loss(logits(p, changed, motion), labels)
 
     changes, state = _optimiser(settings.learning_rate, settings.weight_decay, settings.updates).update(

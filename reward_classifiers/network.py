@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,9 @@ import numpy as np
 
 from etude.specs import PHASES
 from reward_classifiers.frames import motion_indices
+from reward_classifiers.layers import Params, blocks, dense, normalise
+from reward_classifiers.points import FEATURES, point_features, point_layers
 
-Params = dict[str, jax.Array]
 BLOCK_PX = 4
 MOTION_GAIN = 25.0
 """Velocities are fed in units of 0.04 m/s or rad/s, and no further than three of them: what matters is whether things rest."""
@@ -33,6 +34,7 @@ class Architecture:
     Attributes:
         cameras: camera -> (height, width) in pixels, each a multiple of 8.
         state_names: names of the proprioception of the robot that it was trained on; those that are velocities are an input.
+        layout: what sees a camera: ``blocks`` as above, or the ``points`` of `points.py`.
     """
 
     cameras: dict[str, tuple[int, int]]
@@ -41,6 +43,7 @@ class Architecture:
     merged_features: int = 32
     camera_features: int = 64
     hidden: int = 64
+    layout: Literal["blocks", "points"] = "blocks"
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Architecture:
@@ -58,56 +61,53 @@ def initialise(architecture: Architecture, key: jax.Array) -> Params:
     """Random parameters (He normal), keys ``<camera>/<layer>/w|b`` and ``head/<layer>/w|b``."""
     params: Params = {}
 
-    def dense(name: str, inputs: int, outputs: int, gain: float = 2.0) -> None:
+    def layer(name: str, *shape: int, gain: float = 2.0) -> None:
         nonlocal key
         key, use = jax.random.split(key)
-        params[f"{name}/w"] = jax.random.normal(use, (inputs, outputs)) * np.sqrt(gain / max(1, inputs))
-        params[f"{name}/b"] = jnp.zeros(outputs)
+        inputs = int(np.prod(shape[:-1]))
+        params[f"{name}/w"] = jax.random.normal(use, shape) * np.sqrt(gain / max(1, inputs))
+        params[f"{name}/b"] = jnp.zeros(shape[-1])
 
     for camera, (height, width) in architecture.cameras.items():
-        dense(f"{camera}/block", BLOCK_PX * BLOCK_PX * 3, architecture.block_features)
-        dense(f"{camera}/merge", 4 * architecture.block_features, architecture.merged_features)
+        if architecture.layout == "points":
+            for name, shape in point_layers(camera):
+                layer(name, *shape)
+            continue
+        layer(f"{camera}/block", BLOCK_PX * BLOCK_PX * 3, architecture.block_features)
+        layer(f"{camera}/merge", 4 * architecture.block_features, architecture.merged_features)
         tokens = (height // (2 * BLOCK_PX)) * (width // (2 * BLOCK_PX))
-        dense(f"{camera}/out", tokens * architecture.merged_features, architecture.camera_features)
-    dense("head/motion", 2 * len(architecture.motion), 16)
-    dense("head/hidden", architecture.camera_features * len(architecture.cameras) + 16, architecture.hidden)
-    dense("head/out", architecture.hidden, len(PHASES), gain=0.1)
+        layer(f"{camera}/out", tokens * architecture.merged_features, architecture.camera_features)
+    layer("head/motion", 2 * len(architecture.motion), 16)
+    seen = FEATURES if architecture.layout == "points" else architecture.camera_features
+    layer("head/hidden", seen * len(architecture.cameras) + 16, architecture.hidden)
+    layer("head/out", architecture.hidden, len(PHASES), gain=0.1)
     return params
 
 
 def logits(params: Params, images: dict[str, jax.Array], motion: jax.Array) -> jax.Array:
     """Images (camera -> float32 ``(B, h, w, 3)`` in [0, 1]) and velocities ``(B, m)`` → ``(B, 2)`` logits, one per direction."""
     motion = jnp.clip(motion * MOTION_GAIN, -3.0, 3.0)
-    features = [jax.nn.relu(_dense(params, "head/motion", jnp.concatenate([motion, jnp.abs(motion)], axis=-1)))]
+    features = [jax.nn.relu(dense(params, "head/motion", jnp.concatenate([motion, jnp.abs(motion)], axis=-1)))]
     for camera in sorted(images):
-        x = _blocks(images[camera] * 2.0 - 1.0, BLOCK_PX)
-        x = jax.nn.relu(_normalise(_dense(params, f"{camera}/block", x)))
-        x = _blocks(x, 2)
-        x = jax.nn.relu(_normalise(_dense(params, f"{camera}/merge", x)))
-        features.append(jax.nn.relu(_normalise(_dense(params, f"{camera}/out", x.reshape(x.shape[0], -1)))))
-    hidden = jax.nn.relu(_dense(params, "head/hidden", jnp.concatenate(features, axis=-1)))
-    return _dense(params, "head/out", hidden)
+        see = block_features if f"{camera}/block/w" in params else point_features
+        features.append(see(params, camera, images[camera] * 2.0 - 1.0))
+    hidden = jax.nn.relu(dense(params, "head/hidden", jnp.concatenate(features, axis=-1)))
+    return dense(params, "head/out", hidden)
 
 
-def _dense(params: Params, name: str, x: jax.Array) -> jax.Array:
-    return x @ params[f"{name}/w"] + params[f"{name}/b"]
+def block_features(params: Params, camera: str, view: jax.Array) -> jax.Array:
+    """Views ``(B, h, w, 3)`` in [-1, 1] → ``(B, camera_features)``."""
+    x = jax.nn.relu(normalise(dense(params, f"{camera}/block", blocks(view, BLOCK_PX))))
+    x = jax.nn.relu(normalise(dense(params, f"{camera}/merge", blocks(x, 2))))
+    return jax.nn.relu(normalise(dense(params, f"{camera}/out", x.reshape(x.shape[0], -1))))
 
 
-def _normalise(x: jax.Array) -> jax.Array:
-    """LayerNorm without parameters."""
-    mean = x.mean(-1, keepdims=True)
-    return (x - mean) * jax.lax.rsqrt(jnp.square(x - mean).mean(-1, keepdims=True) + 1e-5)
-
-
-def _blocks(x: jax.Array, size: int) -> jax.Array:
-    """``(B, h, w, c)`` → ``(B, h/size, w/size, size·size·c)``: every size×size square becomes one vector."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // size, size, width // size, size, channels).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, height // size, width // size, size * size * channels)
-
-
-def augment(images: dict[str, jax.Array], key: jax.Array, shift_px: int, jitter: float) -> dict[str, jax.Array]:
+def augment(
+    images: dict[str, jax.Array], key: jax.Array, shift_px: int, jitter: float, light: float = 0.0, tint: float = 0.0
+) -> dict[str, jax.Array]:
     """Random shift (edge-padded, per frame and camera) and brightness/contrast jitter; uint8 in, float32 in [0, 1] out.
+
+    `light` is the largest logarithm of a factor on the whole picture, `tint` the standard deviation of that on each colour.
 
     Small shifts stand for a camera that was nudged; they stay small because where things are in the picture is what success
     means.
@@ -115,13 +115,17 @@ def augment(images: dict[str, jax.Array], key: jax.Array, shift_px: int, jitter:
     result = {}
     for camera in sorted(images):
         image = images[camera].astype(jnp.float32) / 255.0
-        key, where, light = jax.random.split(key, 3)
+        key, where, how = jax.random.split(key, 3)
         batch, height, width, channels = image.shape
         if shift_px:
             pad = ((0, 0), (shift_px, shift_px), (shift_px, shift_px), (0, 0))
             offset = jax.random.randint(where, (batch, 2), 0, 2 * shift_px + 1)
             image = jax.vmap(partial(_crop, size=(height, width, channels)))(jnp.pad(image, pad, mode="edge"), offset)
-        amount = jax.random.uniform(light, (2, batch, 1, 1, 1), minval=-jitter, maxval=jitter)
+        if light or tint:
+            lit, tinted = jax.random.split(jax.random.fold_in(how, 1))
+            logarithm = jax.random.uniform(lit, (batch, 1, 1, 1), minval=-light, maxval=light)
+            image = image * jnp.exp(logarithm + tint * jax.random.normal(tinted, (batch, 1, 1, channels)))
+        amount = jax.random.uniform(how, (2, batch, 1, 1, 1), minval=-jitter, maxval=jitter)
         result[camera] = jnp.clip((image - 0.5) * (1.0 + amount[0]) + 0.5 + amount[1], 0.0, 1.0)
     return result
 

@@ -56,9 +56,9 @@ def train_classifier(
     Raises:
         ClassifierError: no cameras, or a direction without positives or negatives, or too few segments to hold any out.
     """
-    settings = settings or TrainingSettings()
     started = time.monotonic()
     chosen, wanted = config.recipe.reward.classifier, config.recipe.reward.max_false_positive_rate
+    settings = settings or TrainingSettings.of(chosen.network)
     history = chosen.frames if chosen.backend == "probe" else 1
     settings = replace(settings, rules=rules_of(chosen, settings.rules))
     frames, used = gather(store, play, config.task.name, settings.rules, history)

@@ -37,8 +37,9 @@ from etude.episodes.store import EpisodeStore
 from etude.run_folder import data_root
 from etude.specs import PHASES
 from etude.step import UNKNOWN
-from reward_classifiers.calibration import Rate
-from reward_classifiers.judge import load_judge
+from reward_classifiers.calibration import Rate, choose_threshold, combine, interval_by_segment
+from reward_classifiers.files import DESCRIPTION_FILE, read_classifier
+from reward_classifiers.judge import ImageJudge, load_judge
 from reward_classifiers.measure import Measurement, Scores, measure
 from reward_classifiers.reweighting import adapt_classifier
 from reward_classifiers.train import train_classifier
@@ -48,6 +49,7 @@ RESULTS = REPOSITORY / "docs" / "results" / "proof-rewards.json"
 SHIFT = 4.0
 """Strength of the look in the shifted scene; 1 is what training saw."""
 FEW = 8
+WANTED_RATES = (0.001, 0.002, 0.005, 0.01, 0.02)
 UNLABELLED = "unlabelled"
 """Ending of the name of what gets the same play without the person's labels."""
 ROBOFUME = "false positives 1.2–6.3%, false negatives 60–81% (Yang et al. 2023, real cloth and pot tasks)"
@@ -121,7 +123,11 @@ def with_classifier(config: RunConfig, classifier: ClassifierConfig) -> RunConfi
     return config.model_copy(update={"recipe": config.recipe.model_copy(update={"reward": reward})})
 
 
-def rates(result: Measurement) -> dict[str, Any]:
+def tested(judge: ImageJudge, store: EpisodeStore) -> dict[str, Any]:
+    return rates(measure(judge, store, 2), judge)
+
+
+def rates(result: Measurement, judge: ImageJudge) -> dict[str, Any]:
     """Both directions together, by frame and by decision (two frames in a row), and by light."""
     told: dict[str, Any] = {}
     for kind, parts in (("frames", result.frames), ("decisions", result.outcomes)):
@@ -129,7 +135,41 @@ def rates(result: Measurement) -> dict[str, Any]:
             several = [getattr(confusion, name) for confusion in parts.values()]
             rate = Rate(sum(r.successes for r in several), sum(r.trials for r in several))
             told.setdefault(kind, {})[name] = rate.to_json()
+    told["frames_by_segment"] = by_segment(result, judge)
     told["recall_at_1_percent"] = {phase: recall_at(scores, 0.01) for phase, scores in result.scores.items()}
+    return told
+
+
+def by_segment(result: Measurement, judge: ImageJudge) -> dict[str, list[float]]:
+    """95% intervals of the rates of both directions' frames that draw whole segments: frames of one segment fail together."""
+    wrong: dict[str, list[np.ndarray]] = {"recall": [], "false_positive_rate": []}
+    groups: dict[str, list[np.ndarray]] = {"recall": [], "false_positive_rate": []}
+    for phase, scores in result.scores.items():
+        for name, truth in (("recall", 1), ("false_positive_rate", 0)):
+            rows = scores.truth == truth
+            wrong[name].append(scores.probability[rows] >= judge.threshold(phase))
+            groups[name].append(scores.group[rows])
+    rng = np.random.default_rng(0)
+    return {name: list(interval_by_segment(np.concatenate(wrong[name]), np.concatenate(groups[name]), rng)) for name in wrong}
+
+
+def operating_points(folder: Path, result: Measurement) -> dict[str, Any]:
+    """Frames of the test at thresholds that the held-out frames of training give for other wanted rates: what
+    `reward.max_false_positive_rate` would have bought. Both directions together."""
+    _, tensors, calibration = read_classifier(folder)
+    logits, labels = tensors["held_out/logits"], tensors["held_out/labels"]
+    told: dict[str, Any] = {}
+    for wanted in WANTED_RATES:
+        found = []
+        for column, phase in enumerate(PHASES):
+            known = labels[:, column] >= 0
+            equal = (1.0 / len(logits),) * len(logits)
+            probability = combine(logits[:, known, column], calibration.temperature[phase], equal)
+            found.append(result.scores[phase].at(choose_threshold(probability, labels[known, column], wanted)))
+        told[str(wanted)] = {
+            name: Rate(*(sum(getattr(getattr(c, name), part) for c in found) for part in ("successes", "trials"))).to_json()
+            for name in ("recall", "false_positive_rate")
+        }
     return told
 
 
@@ -144,6 +184,7 @@ def backends(encoder: str | None) -> dict[str, ClassifierConfig]:
     """Name -> configuration of everything that is compared."""
     told = {
         "cnn": ClassifierConfig(),
+        "cnn points": ClassifierConfig(network="points"),
         "vice": ClassifierConfig(backend="vice"),
         f"vice {UNLABELLED}": ClassifierConfig(backend="vice"),
         "probe hog mlp": ClassifierConfig(backend="probe"),
@@ -168,12 +209,15 @@ def prove(config: RunConfig, name: str, seed: int, arguments: argparse.Namespace
     if name.endswith(UNLABELLED):
         play = unlabelled(play, folder / UNLABELLED)
     out = folder / "classifier"
-    started = time.monotonic()
-    report = train_classifier(demonstrations, with_classifier(config, classifier), out, seed, None, play)
-    seconds = time.monotonic() - started
+    if arguments.classifiers:
+        out = arguments.classifiers / f"{config.task.name}-{name}-{seed}".replace(" ", "-")
+    if not (out / DESCRIPTION_FILE).is_file():
+        train_classifier(demonstrations, with_classifier(config, classifier), out, seed, None, play)
     judge = load_judge(out)
+    report = judge.report
     result = measure(judge, tests, 2)
-    told: dict[str, Any] = {"training_s": round(seconds, 1), "test": rates(result), **speeds(judge, tests[0])}
+    told: dict[str, Any] = {"training_s": report["seconds"], "test": rates(result, judge), **speeds(judge, tests[0])}
+    told["operating_points"] = operating_points(out, result)
     told["episodes"] = sum(len(decisions) for decisions in result.decisions.values())
     told["thresholds"] = {phase: judge.threshold(phase) for phase in PHASES}
     if "threshold_from" in report:
@@ -185,13 +229,14 @@ def prove(config: RunConfig, name: str, seed: int, arguments: argparse.Namespace
         }
         for phase in result.scores
     }
-    told["shifted"] = {"nothing": rates(measure(judge, shifted, 2))}
+    told["shifted"] = {"nothing": tested(judge, shifted)}
     few = few_labels(shifted_labels, folder / "few")
     if classifier.backend == "probe":
         adapt_classifier(out, few, folder / "hyre")
-        told["shifted"]["hyre"] = rates(measure(load_judge(folder / "hyre"), shifted, 2))
-    train_classifier(demonstrations, with_classifier(config, classifier), folder / "again", seed, None, [play, few])
-    told["shifted"]["trained again"] = rates(measure(load_judge(folder / "again"), shifted, 2))
+        told["shifted"]["hyre"] = tested(load_judge(folder / "hyre"), shifted)
+    if not arguments.train_once:
+        train_classifier(demonstrations, with_classifier(config, classifier), folder / "again", seed, None, [play, few])
+        told["shifted"]["trained again"] = tested(load_judge(folder / "again"), shifted)
     return told
 
 
@@ -253,6 +298,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--demonstrations", type=int, default=20, help="per direction (default: %(default)s)")
     parser.add_argument("--play-segments", type=int, default=20, help="labelled, per direction (default: %(default)s)")
     parser.add_argument("--test-segments", type=int, default=500, help="unseen episodes per task (default: %(default)s)")
+    parser.add_argument("--train-once", action="store_true", help="leave out training again with labels of the shifted scene")
+    parser.add_argument("--classifiers", type=Path, help="keep trained classifiers here, and use those that are (a larger test)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to (default: %(default)s)")
     arguments = parser.parse_args(argv)
     sizes = {key: getattr(arguments, key) for key in ("demonstrations", "play_segments", "test_segments")}

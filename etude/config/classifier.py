@@ -17,6 +17,11 @@ class ClassifierConfig(Model):
         "vice: as cnn, but the ends of demonstrations against whatever was visited, nobody labels; for policies that seldom "
         "succeed, because successes that were visited count as failures.",
     )
+    network: Literal["blocks", "points"] = Field(
+        "blocks",
+        description="Of cnn and vice. blocks: quick, for a scene that always looks the same. points: convolutions that find "
+        "where things are, for scenes whose light, colours and clutter change; training takes several times as long.",
+    )
     encoder: str = Field(
         "hog",
         pattern=r"^(hog|efficientnet_lite0|open_clip:[^:]+:.+)$",

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.interventions import NO_WALLS
 from etude.config import REPOSITORY, ConfigError, RunConfig, load_run_config
-from etude.specs import PHASES
 
 PLACES = (REPOSITORY / "data" / "earl_tabletop", REPOSITORY.parent / "shared" / "data" / "earl_tabletop")
 EVALUATE_EVERY, EVALUATION_EPISODES, EVALUATION_STEPS = 10_000, 10, 200
@@ -43,7 +43,8 @@ class Method:
     """A recipe with what the benchmark changes of task and robot for it.
 
     `deployed` and `continuing` are the published numbers of the method (success at 2.5 million steps, reward per step), None
-    where there is none. `evaluate_every` is in environment steps.
+    where there is none. `evaluate_every` is in environment steps; `enough`: see
+    `benchmarks.autonomous.Budget`.
     """
 
     recipe: str
@@ -51,10 +52,11 @@ class Method:
     deployed: float | None = None
     continuing: float | None = None
     evaluate_every: int = EVALUATE_EVERY
+    enough: float | None = None
 
 
 LONGER = ("task.forward.max_steps=300", "task.backward.max_steps=300")
-NO_WALLS = ("robot.environment_options.bound=3.8",)
+WITHOUT_WALLS = ("robot.environment_options.bound=3.8",)
 """PAINT's variant: the mug can be dropped over the edge of the table, and then only a person gets it back."""
 PAINT = ("recipe.help.kind=paint", "recipe.critic.pessimistic_reward=-0.02")
 """A stuck state is worth -1 for ever; PAINT's own -10 is beside rewards of 10."""
@@ -71,10 +73,13 @@ METHODS = {
     "fbrl": Method("fbrl", deployed=0.94, continuing=0.0059),
     "vaprl": Method("vaprl", deployed=0.98, continuing=0.0093),
     "medal": Method("medal", (*LONGER, "robot.environment_options.backward_shows=next_goal"), deployed=0.976),
-    "no_walls": Method("etude_earl", NO_WALLS, evaluate_every=2_000),
-    "no_walls_every_1000": Method("etude_earl", (*NO_WALLS, *_every(1_000)), evaluate_every=2_000),
-    "no_walls_every_4000": Method("etude_earl", (*NO_WALLS, *_every(4_000)), evaluate_every=2_000),
-    "no_walls_paint": Method("etude_earl", (*NO_WALLS, *PAINT), evaluate_every=2_000),
+    "no_walls": Method("etude_earl", WITHOUT_WALLS, evaluate_every=2_000, enough=NO_WALLS.level),
+    "no_walls_timeouts": Method(
+        "etude_earl", (*WITHOUT_WALLS, "recipe.help.lost_is_told=false"), evaluate_every=2_000, enough=NO_WALLS.level
+    ),
+    "no_walls_every_1000": Method("etude_earl", (*WITHOUT_WALLS, *_every(1_000)), evaluate_every=2_000, enough=NO_WALLS.level),
+    "no_walls_every_4000": Method("etude_earl", (*WITHOUT_WALLS, *_every(4_000)), evaluate_every=2_000, enough=NO_WALLS.level),
+    "no_walls_paint": Method("etude_earl", (*WITHOUT_WALLS, *PAINT), evaluate_every=2_000, enough=NO_WALLS.level),
 }
 """Published: EARL's curves at 2.5 million steps, five seeds; MEDAL from RISC's curves, mean of the last 10 evaluations."""
 
@@ -97,36 +102,25 @@ def perform(
     method: str, seed: int, steps: int, say: Callable[[str], None], continuing: bool = False, overrides: Sequence[str] = ()
 ) -> Row:
     """One seed: demonstrations into a temporary store, then the run; returns its row of the results."""
-    from benchmarks.autonomous import Budget, practise
+    from benchmarks.autonomous import Budget, as_row, practise
 
     config = configuration(method, seed, continuing, overrides)
     known = known_stuck(config) if config.recipe.help.kind == "paint" else None
-    budget = Budget(steps, METHODS[method].evaluate_every, 0 if continuing else EVALUATION_EPISODES, EVALUATION_STEPS)
+    chosen = METHODS[method]
+    episodes = 0 if continuing else EVALUATION_EPISODES
+    budget = Budget(steps, chosen.evaluate_every, episodes, EVALUATION_STEPS, enough=chosen.enough)
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="etude-earl-") as folder:
         origin = demonstrate(config, Path(folder) / "demonstrations")
         outcome = practise(config, Path(folder) / "demonstrations", budget, say, known)
-    attempts = {
-        phase: [sum(p == phase for _, p, _ in outcome.practice), sum(s for _, p, s in outcome.practice if p == phase)]
-        for phase in PHASES
-    }
     return {
         "method": method,
         "protocol": "continuing" if continuing else "deployed",
         "seed": seed,
-        "steps": outcome.steps,
-        "interventions": outcome.interventions,
-        "interventions_at": outcome.interventions_at,
-        "helped": outcome.helped,
-        "questions": outcome.questions,
+        **as_row(outcome),
         "last_10": None if continuing else round(last_mean(outcome.curve), 4),
         "reward_per_step": round(outcome.reward / max(1, outcome.steps), 5),
-        "curve": outcome.curve,
-        "attempts_and_successes": attempts,
-        "updates": outcome.updates,
-        "seconds": {name: round(value, 1) for name, value in outcome.seconds.items()},
         "minutes": round((time.monotonic() - began_s) / 60, 2),
-        "metrics": outcome.metrics,
         "demonstrations": origin,
         "recipe": METHODS[method].recipe,
         "overrides": [*METHODS[method].overrides, *overrides],

@@ -94,14 +94,16 @@ def practise(
     budget: Budget,
     say: Callable[[str], None],
     known_stuck: np.ndarray | None = None,
+    known_free: np.ndarray | None = None,
 ) -> Outcome:
     """Train `config.recipe` on the store at `demonstrations`, then practise alone; an attempt alternates with its updates.
 
-    `known_stuck` ``(n, state_dim)``: states that are known to be irreversible before practice, for help rule `paint`.
+    `known_stuck`, `known_free` ``(n, state_dim)``: states that are known before practice to be irreversible or not, for help rule
+    `paint`; demonstrations are free anyway.
     """
     robot, stage = make_robot(config, config.seed), make_robot(config, config.seed)
     try:
-        return _Run(config, demonstrations, budget, robot, stage, say, known_stuck).run()
+        return _Run(config, demonstrations, budget, robot, stage, say, known_stuck, known_free).run()
     finally:
         robot.close()
         stage.close()
@@ -139,8 +141,9 @@ class _Run:
         stage: Robot,
         say: Callable[[str], None],
         known_stuck: np.ndarray | None,
+        known_free: np.ndarray | None,
     ) -> None:
-        recipe, self.known_stuck = config.recipe, known_stuck
+        recipe, self.known_stuck, self.known_free = config.recipe, known_stuck, known_free
         self.config, self.budget, self.robot, self.stage, self.say = config, budget, robot, stage, say
         self.outcome, self.clock = Outcome(), Clock()
         self.outcome.updates, self.outcome.seconds = self.clock.updates, self.clock.seconds
@@ -226,7 +229,9 @@ class _Run:
 
     def be_helped(self) -> None:
         """Somebody comes, says which of the states before could not be undone, and is about to reset the scene."""
-        self.outcome.helped.append((self.outcome.steps, self.helper.reason, self.robot.read().object_lost))
+        lost = self.robot.read().object_lost
+        self.outcome.helped.append((self.outcome.steps, self.helper.reason, lost))
+        self.say(f"{self.outcome.steps} steps: help for a scene that is {'lost' if lost else 'whole'}: {self.helper.reason}")
         labels = self.helper.answer()
         self.outcome.questions = self.helper.questions
         if labels is not None:
@@ -238,6 +243,8 @@ class _Run:
         stuck, free = (labelled_states((self.prior, self.online), which, self.rng) for which in (True, False))
         if self.known_stuck is not None:
             stuck = {"state": np.concatenate([self.known_stuck, stuck["state"]])}
+        if self.known_free is not None:
+            free = {"state": np.concatenate([self.known_free, free["state"]])}
         self.state = self.agent.learn_irreversible(self.state, stuck, free, self.rng)
         self.clock.lap("irreversible", self.config.recipe.help.classifier_updates)
 

@@ -34,7 +34,7 @@ SUITES = {"autonomy": ("etude", "naive", "fbrl", "vaprl", "medal")} | {
 }
 STEPS = (
     {"etude": 150_000, "naive": 250_000, "fbrl": 250_000, "vaprl": 250_000, "medal": 250_000}
-    | dict.fromkeys(SUITES["paint"], 20_000)
+    | dict.fromkeys(SUITES["paint"], 12_000)
     | dict.fromkeys(SUITES["paint-relocate"], 6_000)
 )
 """Practice of each method when nothing else is asked; the published runs have 2.5 million."""

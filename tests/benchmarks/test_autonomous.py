@@ -58,8 +58,8 @@ def run(tmp_path, method: str, steps: int, *overrides: str, episodes: int = 0, k
     # a scripted demonstration takes longer than a tiny attempt
     generous = earl.configuration(method, 0, overrides=["task.expert_noise=0.1"])
     earl.demonstrate(generous, tmp_path / "demonstrations")
-    stuck = earl.known_stuck(config) if known else None
-    return practise(config, tmp_path / "demonstrations", Budget(steps, steps, episodes, 20), lambda _: None, stuck)
+    states = earl.known_states(config) if known else (None, None)
+    return practise(config, tmp_path / "demonstrations", Budget(steps, steps, episodes, 20), lambda _: None, *states)
 
 
 def test_directions_alternate_and_only_the_horizon_resets(tmp_path, monkeypatch):
@@ -220,7 +220,12 @@ def test_a_schedule_resets_at_every_interval_and_nobody_is_told_what_is_lost(tmp
 
 def test_paint_learns_from_labels_when_to_ask(tmp_path, monkeypatch):
     carries_the_mug_over_the_edge(monkeypatch)
-    settings = ("recipe.help.seed_steps=40", "recipe.help.steps_before_asking=10", "recipe.help.classifier_updates=250")
+    settings = (
+        "recipe.help.alarm_states=1",
+        "recipe.help.seed_steps=40",
+        "recipe.help.steps_before_asking=10",
+        "recipe.help.classifier_updates=250",
+    )
     outcome = run(tmp_path, "no_walls_paint", 200, *settings, episodes=1)
     steps, reasons, stuck = zip(*outcome.helped, strict=True)
     assert steps[0] == 40 and "first 40 steps" in reasons[0] and all(stuck)
@@ -234,13 +239,32 @@ def test_paint_learns_from_labels_when_to_ask(tmp_path, monkeypatch):
 
 def test_paint_can_ask_before_anybody_came_where_stuck_states_are_known(tmp_path, monkeypatch):
     carries_the_mug_over_the_edge(monkeypatch)
-    settings = ("recipe.help.seed_steps=1", "recipe.help.steps_before_asking=10", "recipe.help.classifier_updates=500")
+    settings = (
+        "recipe.help.alarm_states=1",
+        "recipe.help.seed_steps=1",
+        "recipe.help.steps_before_asking=10",
+        "recipe.help.classifier_updates=500",
+    )
     outcome = run(tmp_path, "no_walls_paint", 100, *settings, known=True)
     steps, reasons, stuck = zip(*outcome.helped, strict=True)
     assert not stuck[0] and "first 1 steps" in reasons[0], "nothing was lost when somebody looked"
     assert len(steps) > 1 and all(stuck[1:]) and all("could not undo" in reason for reason in reasons[1:])
     with pytest.raises(ConfigError, match="walls"):
-        earl.known_stuck(earl.configuration("etude", 0))
+        earl.known_states(earl.configuration("etude", 0))
+
+
+def test_what_is_known_before_practice_is_true():
+    from simulation.earl_tabletop import Scene, stuck
+
+    stuck_states, free_states = earl.known_states(earl.configuration("no_walls_paint", 1))
+    for states, expected in ((stuck_states, True), (free_states, False)):
+        assert states.shape == (earl.KNOWN_STATES, 12) and states.dtype == np.float32
+        for x, y, mug_x, mug_y, grip, *_ in states.tolist():
+            assert stuck(Scene((x, y), (mug_x, mug_y), grip == 0.0)) is expected
+    held = free_states[free_states[:, 4] == 0.0]
+    assert 0 < len(held) < earl.KNOWN_STATES and np.abs(held[:, 2:4]).max() > 2.8, (
+        "a mug that is held beyond the edge is not lost"
+    )
 
 
 def helped_row(method: str, seed: int, interventions: list[int], scores: list[float]) -> dict:

@@ -311,7 +311,7 @@ def test_a_suite_of_paint_is_recorded_apart(tmp_path, monkeypatch, capsys, name)
             yield run, helped_row(run.method, run.seed, counts[run.method], [1.0, 1.0, 1.0])
 
     monkeypatch.setattr(proof, "run_all", run_all)
-    assert proof.main(["--suite", name, "--seeds", "0", "recipe.data.utd=1"]) == 0
+    assert proof.main(["recipe.data.utd=1", "--suite", name, "--seeds", "0"]) == 0
     first = next(iter(suite.without))
     assert f"pass: interventions with paint until 90% success: 4.0 times fewer than {first}," in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {f"proof-{name}.json", f"proof-{name}.png"}

@@ -58,8 +58,8 @@ class Method:
 
 LONGER = ("task.forward.max_steps=300", "task.backward.max_steps=300")
 WITHOUT_WALLS = ("robot.environment_options.bound=3.8", "recipe.data.batch_size=128")
-"""PAINT's variant: the mug can be dropped over the edge of the table, and then only a person gets it back. Smaller batches than the
-recipe's, since there are many runs."""
+"""PAINT's variant: the mug can be dropped over the edge of the table, and then only a person gets it back. Batches are smaller
+than the recipe's, since there are many runs."""
 PAINT = (
     "recipe.help.kind=paint",
     "recipe.help.seed_steps=0",

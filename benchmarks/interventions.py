@@ -153,9 +153,9 @@ def plot(rows: Sequence[Row], path: Path, suite: Suite) -> None:
             continue
         label = None if method in labelled else told[method]
         labelled.add(method)
-        style = {"linestyle": ":"} if method in suite.shown else {}
-        colour = f"C{list(told).index(method)}"
-        axis.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, alpha=0.8, label=label, **style)
+        colour, style = f"C{list(told).index(method)}", ":" if method in suite.shown else "-"
+        came, success = zip(*points, strict=True)
+        axis.plot(came, success, style, color=colour, marker="o", markersize=3, alpha=0.8, label=label)
     axis.axhline(suite.level, color="grey", linestyle="--", linewidth=1)
     axis.set(xlabel="times that a person came", ylabel="success in deployed evaluation", ylim=(-0.03, 1.03))
     axis.grid(alpha=0.3)

@@ -9,22 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from actor.evaluation import evaluate
+from actor.evaluation import evaluate, reading_clock
 from actor.practice import opposite
 from actor.robots import make_robot
 from actor.robots.gymnasium import GymnasiumRobot
+from actor.safety import filter_action
 from actor.scoring import truth_of
+from actor.wander import Wander, start_box
 from benchmarks.curriculum import Curriculum
 from benchmarks.helping import Helper
 from benchmarks.in_process import Actor, Clock, Collector, losses
+from benchmarks.interventions import WINDOW
 from etude.config import RunConfig
 from etude.episodes.store import EpisodeStore
 from etude.robot import Robot
+from etude.specs import PHASES
 from learner import pretraining
 from learner.distillation import Distiller
 from learner.help.labels import StuckStates, labelled_states
@@ -42,6 +47,7 @@ class Budget:
     """Environment steps of practice, and the deployed evaluation on the way; 0 evaluation episodes mean none.
 
     `end_episodes`: of the evaluations before and at the end of practice, where they are what is compared; 0: as on the way.
+    `enough`: practice ends early when the mean of the last `WINDOW` evaluations reaches this success, 0 to 1; None: never.
     """
 
     steps: int
@@ -49,6 +55,7 @@ class Budget:
     evaluation_episodes: int = 10
     evaluation_steps: int = 200
     end_episodes: int = 0
+    enough: float | None = None
 
 
 @dataclass
@@ -87,17 +94,39 @@ def practise(
     budget: Budget,
     say: Callable[[str], None],
     known_stuck: np.ndarray | None = None,
+    known_free: np.ndarray | None = None,
 ) -> Outcome:
     """Train `config.recipe` on the store at `demonstrations`, then practise alone; an attempt alternates with its updates.
 
-    `known_stuck` ``(n, state_dim)``: states that are known to be irreversible before practice, for help rule `paint`.
+    `known_stuck`, `known_free` ``(n, state_dim)``: states that are known before practice to be irreversible or not, for help rule
+    `paint`; demonstrations are free anyway.
     """
     robot, stage = make_robot(config, config.seed), make_robot(config, config.seed)
     try:
-        return _Run(config, demonstrations, budget, robot, stage, say, known_stuck).run()
+        return _Run(config, demonstrations, budget, robot, stage, say, known_stuck, known_free).run()
     finally:
         robot.close()
         stage.close()
+
+
+def as_row(outcome: Outcome) -> dict[str, Any]:
+    """What a row of results says of `outcome`."""
+    attempts = {
+        phase: [sum(p == phase for _, p, _ in outcome.practice), sum(s for _, p, s in outcome.practice if p == phase)]
+        for phase in PHASES
+    }
+    return {
+        "steps": outcome.steps,
+        "interventions": outcome.interventions,
+        "interventions_at": outcome.interventions_at,
+        "helped": outcome.helped,
+        "questions": outcome.questions,
+        "curve": outcome.curve,
+        "attempts_and_successes": attempts,
+        "updates": outcome.updates,
+        "seconds": {name: round(value, 1) for name, value in outcome.seconds.items()},
+        "metrics": outcome.metrics,
+    }
 
 
 class _Run:
@@ -112,12 +141,15 @@ class _Run:
         stage: Robot,
         say: Callable[[str], None],
         known_stuck: np.ndarray | None,
+        known_free: np.ndarray | None,
     ) -> None:
-        recipe, self.known_stuck = config.recipe, known_stuck
+        recipe, self.known_stuck, self.known_free = config.recipe, known_stuck, known_free
         self.config, self.budget, self.robot, self.stage, self.say = config, budget, robot, stage, say
         self.outcome, self.clock = Outcome(), Clock()
         self.outcome.updates, self.outcome.seconds = self.clock.updates, self.clock.seconds
         self.rng = np.random.default_rng([config.seed, 0xEA71])
+        wander_rng = np.random.default_rng([config.seed, 0x3A9D])
+        self.wander = Wander(robot.action_spec, recipe.reset.wander_steps, wander_rng, start_box(config.task))
         stores = (demonstrations, *config.prior_data)
         self.prior = load_demonstrations(stores, recipe, robot.observation_spec, robot.action_spec)
         self.online = Ring(recipe.data.replay_capacity_steps, robot.observation_spec, robot.action_spec, recipe.policy.chunk)
@@ -176,6 +208,8 @@ class _Run:
             every = self.budget.evaluate_every_steps
             if before // every != outcome.steps // every:
                 self.evaluate()
+                if self.good_enough():
+                    break
         if self.distiller:
             self.distiller.close()
         outcome.metrics = {
@@ -195,7 +229,9 @@ class _Run:
 
     def be_helped(self) -> None:
         """Somebody comes, says which of the states before could not be undone, and is about to reset the scene."""
-        self.outcome.helped.append((self.outcome.steps, self.helper.reason, self.robot.read().object_lost))
+        lost = self.robot.read().object_lost
+        self.outcome.helped.append((self.outcome.steps, self.helper.reason, lost))
+        self.say(f"{self.outcome.steps} steps: help for a scene that is {'lost' if lost else 'whole'}: {self.helper.reason}")
         labels = self.helper.answer()
         self.outcome.questions = self.helper.questions
         if labels is not None:
@@ -207,6 +243,8 @@ class _Run:
         stuck, free = (labelled_states((self.prior, self.online), which, self.rng) for which in (True, False))
         if self.known_stuck is not None:
             stuck = {"state": np.concatenate([self.known_stuck, stuck["state"]])}
+        if self.known_free is not None:
+            free = {"state": np.concatenate([self.known_free, free["state"]])}
         self.state = self.agent.learn_irreversible(self.state, stuck, free, self.rng)
         self.clock.lap("irreversible", self.config.recipe.help.classifier_updates)
 
@@ -214,6 +252,7 @@ class _Run:
         """The phase after an attempt of `phase`, begun without a reset. One whose goal is met already is passed over."""
         if self.curriculum is not None:
             return self.next_goal(self.curriculum)
+        self.move_between_attempts()
         phases = self.config.recipe.phases
         for _ in phases:
             phase = opposite(phase) if len(phases) > 1 else phase
@@ -221,6 +260,20 @@ class _Run:
             if phase in self.config.recipe.learned_rewards or truth_of(self.robot.read(), phase) != 1:
                 break
         return phase
+
+    def move_between_attempts(self) -> None:
+        """What the arm does between two attempts, as in practice; these steps are neither recorded nor counted."""
+        self.wander.plan()
+        executed: np.ndarray | None = None
+        reading = self.robot.read()
+        while (motion := self.wander.next(reading.tcp_position_m)) is not None:
+            limits, spec = self.config.robot.safety, self.robot.action_spec
+            now_s = reading_clock(self.robot, reading)
+            executed, _ = filter_action(
+                motion, reading, limits, spec, now_s, observation_spec=self.robot.observation_spec, previous=executed
+            )
+            self.robot.act(executed)
+            reading = self.robot.read()
 
     def next_goal(self, curriculum: Curriculum) -> str:
         """VaPRL's attempts are all those of one policy: after a task's goal a state to begin from, then the next task's."""
@@ -254,6 +307,10 @@ class _Run:
         self.outcome.interventions_at.append(self.outcome.interventions)
         self.clock.lap("evaluate")
         self.say(f"{self.outcome.steps} steps: {result['success_rate']:.2f}, {self.progress()}")
+
+    def good_enough(self) -> bool:
+        scores = [score for steps, score in self.outcome.curve if steps > 0][-WINDOW:]
+        return self.budget.enough is not None and len(scores) == WINDOW and sum(scores) / WINDOW >= self.budget.enough - 1e-9
 
     def progress(self) -> str:
         """What the newest attempts and losses were, for a person."""

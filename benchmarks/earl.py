@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.interventions import NO_WALLS
 from etude.config import REPOSITORY, ConfigError, RunConfig, load_run_config
-from etude.specs import PHASES
 
 PLACES = (REPOSITORY / "data" / "earl_tabletop", REPOSITORY.parent / "shared" / "data" / "earl_tabletop")
 EVALUATE_EVERY, EVALUATION_EPISODES, EVALUATION_STEPS = 10_000, 10, 200
@@ -32,8 +32,9 @@ LAST_EVALUATIONS = 10
 """The mean of so many is what RISC reports (Patil et al. 2024); single evaluations of 10 episodes are noisy."""
 DEMONSTRATIONS = 12
 DEMONSTRATION_SEED = 0
-KNOWN_STUCK = 1_000
-"""Stuck states that PAINT's release begins with in this environment."""
+KNOWN_STATES = 1_000
+"""Stuck states, and free ones, that `paint` begins with in this environment. PAINT's release begins with as many stuck ones and
+with demonstrations; free ones are added because these show no gripper beyond the edge, and no mug off the ways they take."""
 
 Row = dict[str, Any]
 
@@ -43,7 +44,8 @@ class Method:
     """A recipe with what the benchmark changes of task and robot for it.
 
     `deployed` and `continuing` are the published numbers of the method (success at 2.5 million steps, reward per step), None
-    where there is none. `evaluate_every` is in environment steps.
+    where there is none. `evaluate_every` is in environment steps; `enough`: see
+    `benchmarks.autonomous.Budget`.
     """
 
     recipe: str
@@ -51,13 +53,21 @@ class Method:
     deployed: float | None = None
     continuing: float | None = None
     evaluate_every: int = EVALUATE_EVERY
+    enough: float | None = None
 
 
 LONGER = ("task.forward.max_steps=300", "task.backward.max_steps=300")
-NO_WALLS = ("robot.environment_options.bound=3.8",)
-"""PAINT's variant: the mug can be dropped over the edge of the table, and then only a person gets it back."""
-PAINT = ("recipe.help.kind=paint", "recipe.critic.pessimistic_reward=-0.02")
-"""A stuck state is worth -1 for ever; PAINT's own -10 is beside rewards of 10."""
+WITHOUT_WALLS = ("robot.environment_options.bound=3.8", "recipe.data.batch_size=128")
+"""PAINT's variant: the mug can be dropped over the edge of the table, and then only a person gets it back. Batches are smaller
+than the recipe's, since there are many runs."""
+PAINT = (
+    "recipe.help.kind=paint",
+    "recipe.help.seed_steps=0",
+    "recipe.help.alarm_states=20",
+    "recipe.critic.pessimistic_reward=-0.02",
+)
+"""A stuck state is worth -1 for ever; PAINT's own -10 is beside rewards of 10. Where stuck states are known before practice there
+is nothing for a look after the first steps to find out. Twenty states in a row raise the alarm; the release takes one."""
 
 
 def _every(interval_steps: int) -> tuple[str, ...]:
@@ -71,10 +81,13 @@ METHODS = {
     "fbrl": Method("fbrl", deployed=0.94, continuing=0.0059),
     "vaprl": Method("vaprl", deployed=0.98, continuing=0.0093),
     "medal": Method("medal", (*LONGER, "robot.environment_options.backward_shows=next_goal"), deployed=0.976),
-    "no_walls": Method("etude_earl", NO_WALLS, evaluate_every=2_000),
-    "no_walls_every_1000": Method("etude_earl", (*NO_WALLS, *_every(1_000)), evaluate_every=2_000),
-    "no_walls_every_4000": Method("etude_earl", (*NO_WALLS, *_every(4_000)), evaluate_every=2_000),
-    "no_walls_paint": Method("etude_earl", (*NO_WALLS, *PAINT), evaluate_every=2_000),
+    "no_walls": Method("etude_earl", WITHOUT_WALLS, evaluate_every=2_000, enough=NO_WALLS.level),
+    "no_walls_timeouts": Method(
+        "etude_earl", (*WITHOUT_WALLS, "recipe.help.lost_is_told=false"), evaluate_every=2_000, enough=NO_WALLS.level
+    ),
+    "no_walls_every_1000": Method("etude_earl", (*WITHOUT_WALLS, *_every(1_000)), evaluate_every=2_000, enough=NO_WALLS.level),
+    "no_walls_every_4000": Method("etude_earl", (*WITHOUT_WALLS, *_every(4_000)), evaluate_every=2_000, enough=NO_WALLS.level),
+    "no_walls_paint": Method("etude_earl", (*WITHOUT_WALLS, *PAINT), evaluate_every=2_000, enough=NO_WALLS.level),
 }
 """Published: EARL's curves at 2.5 million steps, five seeds; MEDAL from RISC's curves, mean of the last 10 evaluations."""
 
@@ -97,36 +110,25 @@ def perform(
     method: str, seed: int, steps: int, say: Callable[[str], None], continuing: bool = False, overrides: Sequence[str] = ()
 ) -> Row:
     """One seed: demonstrations into a temporary store, then the run; returns its row of the results."""
-    from benchmarks.autonomous import Budget, practise
+    from benchmarks.autonomous import Budget, as_row, practise
 
     config = configuration(method, seed, continuing, overrides)
-    known = known_stuck(config) if config.recipe.help.kind == "paint" else None
-    budget = Budget(steps, METHODS[method].evaluate_every, 0 if continuing else EVALUATION_EPISODES, EVALUATION_STEPS)
+    known = known_states(config) if config.recipe.help.kind == "paint" else (None, None)
+    chosen = METHODS[method]
+    episodes = 0 if continuing else EVALUATION_EPISODES
+    budget = Budget(steps, chosen.evaluate_every, episodes, EVALUATION_STEPS, enough=chosen.enough)
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="etude-earl-") as folder:
         origin = demonstrate(config, Path(folder) / "demonstrations")
-        outcome = practise(config, Path(folder) / "demonstrations", budget, say, known)
-    attempts = {
-        phase: [sum(p == phase for _, p, _ in outcome.practice), sum(s for _, p, s in outcome.practice if p == phase)]
-        for phase in PHASES
-    }
+        outcome = practise(config, Path(folder) / "demonstrations", budget, say, *known)
     return {
         "method": method,
         "protocol": "continuing" if continuing else "deployed",
         "seed": seed,
-        "steps": outcome.steps,
-        "interventions": outcome.interventions,
-        "interventions_at": outcome.interventions_at,
-        "helped": outcome.helped,
-        "questions": outcome.questions,
+        **as_row(outcome),
         "last_10": None if continuing else round(last_mean(outcome.curve), 4),
         "reward_per_step": round(outcome.reward / max(1, outcome.steps), 5),
-        "curve": outcome.curve,
-        "attempts_and_successes": attempts,
-        "updates": outcome.updates,
-        "seconds": {name: round(value, 1) for name, value in outcome.seconds.items()},
         "minutes": round((time.monotonic() - began_s) / 60, 2),
-        "metrics": outcome.metrics,
         "demonstrations": origin,
         "recipe": METHODS[method].recipe,
         "overrides": [*METHODS[method].overrides, *overrides],
@@ -134,20 +136,21 @@ def perform(
     }
 
 
-def known_stuck(config: RunConfig) -> np.ndarray:
-    """What PAINT knows before practice: stuck states ``(KNOWN_STUCK, 12)``. Needs the variant without walls.
+def known_states(config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """What PAINT knows before practice: stuck and free states, each ``(KNOWN_STATES, 12)``. Needs the variant without walls.
 
     Raises:
         ConfigError: this table has walls, so that nothing can get stuck.
     """
-    from simulation.earl_tabletop import BOUND, stuck_states
+    from simulation.earl_tabletop import BOUND, free_states, stuck_states
 
     bound = float(config.robot.environment_options.get("bound", BOUND))
     if bound <= BOUND:
         raise ConfigError(
             "recipe.help.kind is 'paint' on a table with walls: set robot.environment_options.bound to 3.8, as PAINT"
         )
-    return stuck_states(KNOWN_STUCK, bound, np.random.default_rng([config.seed, 0x57C4]))
+    rng = np.random.default_rng([config.seed, 0x57C4])
+    return stuck_states(KNOWN_STATES, bound, rng), free_states(KNOWN_STATES, bound, rng)
 
 
 # --- demonstrations ---------------------------------------------------------------------------------------------------

@@ -102,6 +102,17 @@ def stuck_states(count: int, bound: float, rng: np.random.Generator) -> np.ndarr
     return np.hstack([rng.uniform(-bound, bound, (count, 2)), mug, np.full((count, 2), -1.0), goals]).astype(np.float32)
 
 
+def free_states(count: int, bound: float, rng: np.random.Generator) -> np.ndarray:
+    """Observations ``(count, 12)`` of what can be undone: the mug anywhere on the table, or, in half of them, in the gripper
+    anywhere. The gripper is anywhere."""
+    gripper, mug = rng.uniform(-bound, bound, (count, 2)), rng.uniform(-BOUND, BOUND, (count, 2))
+    held = np.arange(count) % 2 == 0
+    mug[held] = np.clip(gripper[held] + rng.uniform(-GRASP_DISTANCE, GRASP_DISTANCE, (int(held.sum()), 2)), -bound, bound)
+    grip = np.where(held, 0.0, -1.0)[:, None] * np.ones((1, 2))
+    goals = np.array([goal_vector(goal) for goal in (*GOALS, START)])[rng.integers(len(GOALS) + 1, size=count)]
+    return np.hstack([gripper, mug, grip, goals]).astype(np.float32)
+
+
 def expert(scene: Scene, goal: Point) -> np.ndarray:
     """A scripted action ``(3,)``, float32: reach the mug, carry it to `goal`, let it go, return to `HOME` and stay."""
     if math.dist(scene.mug, goal) <= _PLACED:

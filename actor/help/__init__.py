@@ -74,7 +74,7 @@ def make_help_rule(config: HelpConfig) -> HelpRule:
         case "never":
             return Never()
         case "timeout":
-            return Timeout(config.timeouts_before_help)
+            return Timeout(config.timeouts_before_help, config.lost_is_told)
         case "paint":
             return Paint(config.seed_steps, config.steps_before_asking, config.horizon_steps, config.alarm_states)
         case "scheduled":

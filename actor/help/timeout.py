@@ -17,9 +17,10 @@ OBJECT_LOST = "The object has left the table, the robot cannot bring it back."
 
 @dataclass
 class Timeout:
-    """Counts consecutive time-outs of each direction."""
+    """Counts consecutive time-outs of each direction. Not `told_of_lost`: it knows no more than a real robot does."""
 
     limit: int
+    told_of_lost: bool = True
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
 
     def after_step(self, steps: int, irreversible: float) -> Ask | None:
@@ -35,7 +36,7 @@ class Timeout:
         return Ask(f"{phase} timeouts", f"The last {self.counts[phase]} {phase} attempts timed out: the robot seems stuck.")
 
     def object_lost(self) -> Ask | None:
-        return Ask("object lost", OBJECT_LOST)
+        return Ask("object lost", OBJECT_LOST) if self.told_of_lost else None
 
     def answered(self) -> None:
         self.counts = dict.fromkeys(PHASES, 0)

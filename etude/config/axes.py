@@ -221,6 +221,11 @@ class HelpConfig(Model):
     timeouts_before_help: int = Field(
         8, ge=1, description="Consecutive timed-out attempts of one direction after which a person is asked."
     )
+    lost_is_told: bool = Field(
+        True,
+        description="timeout: help is asked for at once where a simulation tells that the object is lost. false: it knows no "
+        "more than a real robot does.",
+    )
     # paint
     seed_steps: int = Field(1000, ge=0, description="Control steps before the first alarm; at their end a person looks once.")
     steps_before_asking: int = Field(300, ge=0, description="Control steps from the alarm to the question (N).")

@@ -58,8 +58,8 @@ def run(tmp_path, method: str, steps: int, *overrides: str, episodes: int = 0, k
     # a scripted demonstration takes longer than a tiny attempt
     generous = earl.configuration(method, 0, overrides=["task.expert_noise=0.1"])
     earl.demonstrate(generous, tmp_path / "demonstrations")
-    stuck = earl.known_stuck(config) if known else None
-    return practise(config, tmp_path / "demonstrations", Budget(steps, steps, episodes, 20), lambda _: None, stuck)
+    states = earl.known_states(config) if known else (None, None)
+    return practise(config, tmp_path / "demonstrations", Budget(steps, steps, episodes, 20), lambda _: None, *states)
 
 
 def test_directions_alternate_and_only_the_horizon_resets(tmp_path, monkeypatch):
@@ -84,6 +84,15 @@ def test_what_is_compared_may_have_more_episodes_than_the_way_there(tmp_path, mo
     earl.demonstrate(earl.configuration("etude", 0, overrides=["task.expert_noise=0.1"]), tmp_path / "demonstrations")
     outcome = practise(config, tmp_path / "demonstrations", Budget(60, 20, 2, 20, end_episodes=7), lambda _: None)
     assert counted == [7, 2, 2, 7] and [steps for steps, _ in outcome.curve] == [0, 20, 40, 60]
+
+
+def test_practice_may_end_when_it_is_good_enough(tmp_path, monkeypatch):
+    scores = iter([1.0, 0.5, 1.0, 0.9, 0.8, 1.0, 1.0])
+    monkeypatch.setattr(autonomous, "evaluate", lambda *_, **__: {"success_rate": next(scores)})
+    config = earl.configuration("etude", 0, overrides=TINY)
+    earl.demonstrate(earl.configuration("etude", 0, overrides=["task.expert_noise=0.1"]), tmp_path / "demonstrations")
+    outcome = practise(config, tmp_path / "demonstrations", Budget(200, 20, 2, 20, enough=0.9), lambda _: None)
+    assert [score for _, score in outcome.curve] == [1.0, 0.5, 1.0, 0.9, 0.8], "0.8, then 0.9; not the one before practice"
 
 
 @pytest.mark.parametrize("method", ["naive", "medal", "vaprl"])
@@ -135,6 +144,9 @@ def row(method: str, seed: int, score: float, **changes) -> dict:
         "reward_per_step": 0.01,
         "curve": [(0, 0.0), (10_000, score)],
         "minutes": 5.0,
+        "helped": [],
+        "questions": 0,
+        "budget": {"steps": 200_000},
     } | changes
 
 
@@ -192,6 +204,13 @@ def test_without_labels_a_lost_mug_is_asked_about_at_once(tmp_path, monkeypatch)
     assert all("left the table" in reason for _, reason, _ in outcome.helped)
 
 
+def test_a_robot_that_is_told_nothing_goes_on_until_it_has_timed_out_often_enough(tmp_path, monkeypatch):
+    carries_the_mug_over_the_edge(monkeypatch)
+    outcome = run(tmp_path, "no_walls_timeouts", 200, "recipe.help.timeouts_before_help=2")
+    assert len(outcome.helped) >= 1 and all("timed out" in reason for _, reason, _ in outcome.helped)
+    assert any(stuck for _, _, stuck in outcome.helped)
+
+
 def test_a_schedule_resets_at_every_interval_and_nobody_is_told_what_is_lost(tmp_path, monkeypatch):
     carries_the_mug_over_the_edge(monkeypatch)
     outcome = run(tmp_path, "no_walls_every_1000", 130, "recipe.help.horizon_steps=60")
@@ -201,7 +220,12 @@ def test_a_schedule_resets_at_every_interval_and_nobody_is_told_what_is_lost(tmp
 
 def test_paint_learns_from_labels_when_to_ask(tmp_path, monkeypatch):
     carries_the_mug_over_the_edge(monkeypatch)
-    settings = ("recipe.help.seed_steps=40", "recipe.help.steps_before_asking=10", "recipe.help.classifier_updates=250")
+    settings = (
+        "recipe.help.alarm_states=1",
+        "recipe.help.seed_steps=40",
+        "recipe.help.steps_before_asking=10",
+        "recipe.help.classifier_updates=250",
+    )
     outcome = run(tmp_path, "no_walls_paint", 200, *settings, episodes=1)
     steps, reasons, stuck = zip(*outcome.helped, strict=True)
     assert steps[0] == 40 and "first 40 steps" in reasons[0] and all(stuck)
@@ -215,13 +239,32 @@ def test_paint_learns_from_labels_when_to_ask(tmp_path, monkeypatch):
 
 def test_paint_can_ask_before_anybody_came_where_stuck_states_are_known(tmp_path, monkeypatch):
     carries_the_mug_over_the_edge(monkeypatch)
-    settings = ("recipe.help.seed_steps=1", "recipe.help.steps_before_asking=10", "recipe.help.classifier_updates=500")
+    settings = (
+        "recipe.help.alarm_states=1",
+        "recipe.help.seed_steps=1",
+        "recipe.help.steps_before_asking=10",
+        "recipe.help.classifier_updates=500",
+    )
     outcome = run(tmp_path, "no_walls_paint", 100, *settings, known=True)
     steps, reasons, stuck = zip(*outcome.helped, strict=True)
     assert not stuck[0] and "first 1 steps" in reasons[0], "nothing was lost when somebody looked"
     assert len(steps) > 1 and all(stuck[1:]) and all("could not undo" in reason for reason in reasons[1:])
     with pytest.raises(ConfigError, match="walls"):
-        earl.known_stuck(earl.configuration("etude", 0))
+        earl.known_states(earl.configuration("etude", 0))
+
+
+def test_what_is_known_before_practice_is_true():
+    from simulation.earl_tabletop import Scene, stuck
+
+    stuck_states, free_states = earl.known_states(earl.configuration("no_walls_paint", 1))
+    for states, expected in ((stuck_states, True), (free_states, False)):
+        assert states.shape == (earl.KNOWN_STATES, 12) and states.dtype == np.float32
+        for x, y, mug_x, mug_y, grip, *_ in states.tolist():
+            assert stuck(Scene((x, y), (mug_x, mug_y), grip == 0.0)) is expected
+    held = free_states[free_states[:, 4] == 0.0]
+    assert 0 < len(held) < earl.KNOWN_STATES and np.abs(held[:, 2:4]).max() > 2.8, (
+        "a mug that is held beyond the edge is not lost"
+    )
 
 
 def helped_row(method: str, seed: int, interventions: list[int], scores: list[float]) -> dict:
@@ -231,32 +274,46 @@ def helped_row(method: str, seed: int, interventions: list[int], scores: list[fl
 
 
 def test_interventions_are_compared_where_success_first_holds():
-    rising = [0.0, 0.9, 0.9, 1.0, 1.0]  # the mean of three reaches 0.9 at the fourth
-    slow, quick = helped_row("no_walls", 0, [2, 5, 8, 12, 20], rising), helped_row("no_walls_paint", 0, [1, 2, 3, 4, 4], rising)
-    assert interventions.needed(slow) == 12 and interventions.needed(quick) == 4
-    others = [helped_row(method, 0, [9, 18, 27, 36, 45], rising) for method in interventions.WITHOUT if method != "no_walls"]
-    assert interventions.verdict([slow, quick, *others], [0])[0] is True
-    assert interventions.verdict([slow, quick, *others], [0, 1])[0] is None
-    assert interventions.verdict([slow, quick], [0])[0] is None
+    suite, rising = interventions.NO_WALLS, [0.0, 0.9, 0.9, 1.0, 1.0]  # the mean of three reaches 0.9 at the fourth
+    slow = helped_row("no_walls_timeouts", 0, [2, 5, 8, 12, 20], rising)
+    quick = helped_row("no_walls_paint", 0, [1, 2, 3, 4, 4], rising)
+    assert interventions.needed(slow, 0.9) == 12 and interventions.needed(quick, 0.9) == 4
+    others = [helped_row(method, 0, [9, 18, 27, 36, 45], rising) for method in suite.without if method != "no_walls_timeouts"]
+    assert interventions.verdict([slow, quick, *others], [0], suite)[0] is True
+    assert interventions.verdict([slow, quick, *others], [0, 1], suite)[0] is None
+    assert interventions.verdict([slow, quick], [0], suite)[0] is None
     close = helped_row("no_walls_paint", 0, [1, 2, 3, 5, 5], rising)
-    passed, line = interventions.verdict([slow, close, *others], [0])
-    assert passed is False and "2.4 times fewer than no_walls," in line, "one baseline is enough to fail"
-    never = [helped_row(method, 0, [1, 2, 3], [0.5, 0.5, 0.5]) for method in (*interventions.WITHOUT, interventions.WITH)]
-    assert interventions.verdict(never, [0])[0] is False
+    passed, line = interventions.verdict([slow, close, *others], [0], suite)
+    assert passed is False and "2.4 times fewer than no_walls_timeouts," in line, "one baseline is enough to fail"
+    never = [helped_row(method, 0, [1, 2, 3], [0.5, 0.5, 0.5]) for method in suite.methods]
+    assert interventions.verdict(never, [0], suite)[0] is False
 
 
-def test_the_paint_suite_is_recorded_apart(tmp_path, monkeypatch, capsys):
+def test_what_the_simulation_tells_is_shown_and_not_compared():
+    for suite in interventions.SUITES.values():
+        told = [helped_row(method, 0, [1, 1, 1], [1.0, 1.0, 1.0]) for method in suite.shown]
+        rest = [helped_row(method, 0, [4, 8, 12], [1.0, 1.0, 1.0]) for method in suite.without]
+        paint = helped_row(suite.paint, 0, [2, 3, 4], [1.0, 1.0, 1.0])
+        assert interventions.verdict([paint, *rest, *told], [0], suite)[0] is True
+        shown = interventions.table([paint, *rest, *told], suite).splitlines()
+        assert len(shown) == 2 + len(suite.methods) and shown[2].startswith(f"| {suite.paint} | 0 |")
+
+
+@pytest.mark.parametrize("name", list(interventions.SUITES))
+def test_a_suite_of_paint_is_recorded_apart(tmp_path, monkeypatch, capsys, name):
     monkeypatch.setattr(proof, "RESULTS", tmp_path)
-    counts = {method: [4, 8, 12] for method in interventions.WITHOUT} | {"no_walls_paint": [2, 3, 3]}
+    suite = interventions.SUITES[name]
+    counts = {method: [4, 8, 12] for method in suite.methods} | {suite.paint: [2, 3, 3]}
 
     def run_all(runs, jobs):
         for run in runs:
-            assert run.steps == proof.STEPS[run.method]
+            assert run.steps == proof.STEPS[run.method] and run.overrides == ("recipe.data.utd=1",)
             yield run, helped_row(run.method, run.seed, counts[run.method], [1.0, 1.0, 1.0])
 
     monkeypatch.setattr(proof, "run_all", run_all)
-    assert proof.main(["--suite", "paint", "--seeds", "0"]) == 0
-    assert "pass: interventions with paint until 90% success: 4.0 times fewer than no_walls," in capsys.readouterr().out
-    assert {path.name for path in tmp_path.iterdir()} == {"proof-paint.json", "proof-paint.png"}
+    assert proof.main(["recipe.data.utd=1", "--suite", name, "--seeds", "0"]) == 0
+    first = next(iter(suite.without))
+    assert f"pass: interventions with paint until 90% success: 4.0 times fewer than {first}," in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {f"proof-{name}.json", f"proof-{name}.png"}
     with pytest.raises(SystemExit):
-        proof.main(["--suite", "paint", "--only", "medal"])
+        proof.main(["--suite", name, "--only", "medal"])

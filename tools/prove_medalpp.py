@@ -1,10 +1,10 @@
 """The slow proof behind `make proof-medalpp`: MEDAL++ from two cameras on `slide`, beside cloning the same demonstrations.
 
 Practice is that of `benchmarks.autonomous`: one process without ROS, one reset at the beginning and never again. No reward of the
-simulator reaches training; it counts successes for the curves. `cloning` has `LONGER` times the updates of cloning that MEDAL++
-begins with, so that "better than cloning" does not mean better than a clone that was stopped early. Every (method, seed) is a
-process of its own; its result goes to docs/results/proof-medalpp.json when it ends; `--resume` does not repeat what is there.
-Exit status 1 when the requirement is missed or a run fails.
+simulator reaches training; it counts successes for the curves. `cloning` has as many updates as MEDAL++ with all of its practice,
+so that "better than cloning" does not mean better than a clone that was stopped early. Every (method, seed) is a process of its
+own; its result goes to docs/results/proof-medalpp.json when it ends; `--resume` does not repeat what is there. Exit status 1 when
+the requirement is missed or a run fails.
 
     python tools/prove_medalpp.py --seeds 0 1 2 --jobs 2
     python tools/prove_medalpp.py --only medal_pp --seeds 10 --steps 2000 recipe.data.utd=1
@@ -31,9 +31,8 @@ from etude.specs import PHASES
 RESULTS = REPOSITORY / "docs" / "results"
 RECIPE, TASK, ROBOT = "medal_pp_cpu", "slide", "sim_panda_fast"
 METHODS = ("medal_pp", "cloning")
-STEPS, EVALUATE_EVERY, EPISODES, FINAL_EPISODES = 2_500, 500, 20, 50
+STEPS, EVALUATE_EVERY, EPISODES, FINAL_EPISODES = 4_000, 500, 20, 50
 """Of one run; the first and the last evaluation have `FINAL_EPISODES`."""
-LONGER = 4
 DEMONSTRATION_SEED = 0
 """All seeds learn from the same demonstrations."""
 Row = dict[str, Any]
@@ -55,11 +54,11 @@ class Run:
 
 
 def configuration(run: Run) -> RunConfig:
-    """The recipe on the task; `cloning` has more updates before practice, and is not practised."""
+    """The recipe on the task; `cloning` has the updates of practice before it too, all of cloning, and is not practised."""
     source = {"task": TASK, "robot": ROBOT, "recipe": RECIPE, "observation": "pixels", "seed": run.seed}
     config = load_run_config(source, run.overrides)
     if run.method == "cloning":
-        updates = LONGER * config.recipe.data.pretrain_bc_steps
+        updates = config.recipe.data.pretrain_bc_steps + int(run.steps * config.recipe.data.utd)
         config = load_run_config(source, [*run.overrides, f"recipe.data.pretrain_bc_steps={updates}"])
     return config
 

@@ -39,9 +39,9 @@ def test_no_reward_of_the_simulator_reaches_training_and_nobody_helps():
     assert recipe.data.bootstrap_through_timeouts
 
 
-def test_a_clone_has_more_updates_than_a_run_begins_with():
+def test_a_clone_has_the_updates_of_practice_too():
     practised, cloned = (proof.configuration(proof.Run(method, 3, 100)) for method in proof.METHODS)
-    assert cloned.recipe.data.pretrain_bc_steps == proof.LONGER * practised.recipe.data.pretrain_bc_steps
+    assert cloned.recipe.data.pretrain_bc_steps == practised.recipe.data.pretrain_bc_steps + 100 * practised.recipe.data.utd
     assert practised.seed == cloned.seed == 3
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.interventions import RELOCATE
+from benchmarks.scripted import demonstrate
 from etude.config import RunConfig, load_run_config
 
 TASK, ROBOT, RECIPE = "relocate", "sim_panda_fast", "etude_earl"
@@ -51,8 +52,6 @@ METHODS: dict[str, tuple[str, ...]] = {
     "relocate_told": (),
 }
 EVALUATE_EVERY, EPISODES = 500, 10
-DEMONSTRATION_SEED = 0
-"""All seeds learn from the same demonstrations."""
 KNOWN_STUCK = 1_000
 """Stuck states that PAINT begins with, as on EARL's tabletop in its release."""
 BELOW_M = 0.1
@@ -114,20 +113,6 @@ def known_stuck(seed: int) -> np.ndarray:
     )
     block[::2] = rng.uniform(*near, (len(block[::2]), 3))
     return np.hstack([tool, velocity, opening, block]).astype(np.float32)
-
-
-def demonstrate(config: RunConfig, path: Path) -> None:
-    """Make the store of the scripted expert's demonstrations at `path`."""
-    from actor.demonstrations import record_demonstrations
-    from actor.robots import make_robot
-    from etude.episodes.store import EpisodeStore
-
-    robot = make_robot(config, DEMONSTRATION_SEED)
-    try:
-        with EpisodeStore.create(path, robot.observation_spec, robot.action_spec, {"kind": "demonstrations"}) as store:
-            record_demonstrations(config, robot, store, config.task.demonstrations_per_direction, DEMONSTRATION_SEED)
-    finally:
-        robot.close()
 
 
 def main(words: Sequence[str]) -> int:

@@ -24,11 +24,12 @@ from pathlib import Path
 from benchmarks import human_report, proofs
 from benchmarks.human import Temper
 from benchmarks.human_report import Row
+from benchmarks.scripted import demonstrate
 from etude.config import REPOSITORY, RunConfig, load_run_config
 
 RESULTS = REPOSITORY / "docs" / "results"
 TASK, ROBOT = "peg", "sim_panda"
-DEMONSTRATIONS, DEMONSTRATION_SEED = 5, 0
+DEMONSTRATIONS = 5
 """All methods and seeds learn from the same ones; with 30, cloning alone solves the task."""
 CORRECTOR_SEED, CORRECTOR_EPISODES = 1, 50
 """Of the measurement of what the person can do alone."""
@@ -125,7 +126,7 @@ def perform(run: Run) -> Row:
     budget = Budget(method.online_steps, method.evaluate_every_steps, method.evaluation_episodes, explore=False)
     with tempfile.TemporaryDirectory(prefix="etude-proof-") as folder:
         store = Path(folder) / "demonstrations"
-        demonstrate(config, store)
+        demonstrate(config, store, DEMONSTRATIONS)
         outcome = offline_to_online(
             config,
             store,
@@ -154,20 +155,6 @@ def perform(run: Run) -> Row:
         "budget": asdict(budget),
         "command": f"python tools/prove_hil.py --only {run.method} --seeds {run.seed}",
     }
-
-
-def demonstrate(config: RunConfig, path: Path) -> None:
-    """Make the store of demonstrations at `path`."""
-    from actor.demonstrations import record_demonstrations
-    from actor.robots import make_robot
-    from etude.episodes.store import EpisodeStore
-
-    robot = make_robot(config, DEMONSTRATION_SEED)
-    try:
-        with EpisodeStore.create(path, robot.observation_spec, robot.action_spec, {"kind": "demonstrations"}) as store:
-            record_demonstrations(config, robot, store, DEMONSTRATIONS, DEMONSTRATION_SEED)
-    finally:
-        robot.close()
 
 
 # --- all runs ---------------------------------------------------------------------------------------------------------

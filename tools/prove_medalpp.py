@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import proofs
+from benchmarks.scripted import demonstrate
 from etude.config import REPOSITORY, RunConfig, load_run_config
 from etude.specs import PHASES
 
@@ -33,8 +34,6 @@ RECIPE, TASK, ROBOT = "medal_pp_cpu", "slide", "sim_panda_fast"
 METHODS = ("medal_pp", "cloning")
 STEPS, EVALUATE_EVERY, EPISODES, FINAL_EPISODES = 4_000, 500, 20, 50
 """Of one run; the first and the last evaluation have `FINAL_EPISODES`."""
-DEMONSTRATION_SEED = 0
-"""All seeds learn from the same demonstrations."""
 Row = dict[str, Any]
 
 
@@ -104,20 +103,6 @@ def perform(run: Run) -> Row:
 def command(run: Run) -> str:
     words = ["python tools/prove_medalpp.py", "--only", run.method, "--seeds", str(run.seed), "--steps", str(run.steps)]
     return " ".join([*words, *run.overrides])
-
-
-def demonstrate(config: RunConfig, path: Path) -> None:
-    """Make the store of the scripted expert's demonstrations at `path`."""
-    from actor.demonstrations import record_demonstrations
-    from actor.robots import make_robot
-    from etude.episodes.store import EpisodeStore
-
-    robot = make_robot(config, DEMONSTRATION_SEED)
-    try:
-        with EpisodeStore.create(path, robot.observation_spec, robot.action_spec, {"kind": "demonstrations"}) as store:
-            record_demonstrations(config, robot, store, config.task.demonstrations_per_direction, DEMONSTRATION_SEED)
-    finally:
-        robot.close()
 
 
 def work(words: Sequence[str]) -> int:

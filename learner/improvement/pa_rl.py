@@ -31,7 +31,7 @@ def optimise(
 ) -> tuple[jax.Array, jax.Array]:
     """The action that the critic prefers among improved samples of the policy.
 
-    Samples `candidates` actions, keeps the `keep` with the highest mean Q, takes `ascent_steps` of gradient ascent on each,
+    Samples `candidates` actions, keeps the `keep` with the highest Q, takes `ascent_steps` of gradient ascent on each,
     ``a ← clip(a + step · ∂Q/∂a, −1, 1)``, and of each candidate the iterate with the highest Q, the start included. The answer
     never scores below the best sample.
 
@@ -41,7 +41,7 @@ def optimise(
         softmax: draw the winner with probability softmax(Q), temperature 1, instead of taking the best one.
 
     Returns:
-        Actions ``(B, d)`` and their mean Q ``(B,)``, without gradient.
+        Actions ``(B, d)`` and their Q ``(B,)``, without gradient.
     """
     config = improver.recipe.improvement
     sample_key, choice_key = jax.random.split(key)

@@ -74,7 +74,7 @@ def sample(
 ) -> tuple[jax.Array, jax.Array | None]:
     """`n` actions per row ``(n, B, d)`` in [-1, 1]; no densities.
 
-    All noise is scaled by ``policy.sampling_noise`` (low-temperature sampling, Ajay et al. 2023, §3.3): at 1 samples repeat the
+    All noise is scaled by ``policy.sampling_noise`` (low-temperature sampling, Ajay et al. 2023): at 1 samples repeat the
     scatter of the demonstrations, below it less of that and fewer rare actions.
     """
     noise = jax.random.normal(key, (recipe.policy.sampling_steps, n, *features.shape[:-1], action_dim))

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import autonomous, in_process, relocate
 from benchmarks.autonomous import Budget, practise
 from benchmarks.interventions import RELOCATE
+from benchmarks.scripted import demonstrate
 
 TINY = (
     "recipe.critic.hidden=[8]",
@@ -71,7 +72,7 @@ def test_the_arm_wanders_between_attempts_and_these_steps_do_not_count(tmp_path,
     monkeypatch.setattr(autonomous.Wander, "next", watched)
     settings = (*TINY, "task.forward.max_steps=10", "task.backward.max_steps=10", "recipe.reset.wander_steps=4")
     config = relocate.configuration("relocate_timeouts", 0, settings)
-    relocate.demonstrate(relocate.configuration("relocate_timeouts", 0, TINY), tmp_path / "demonstrations")
+    demonstrate(relocate.configuration("relocate_timeouts", 0, TINY), tmp_path / "demonstrations")
     outcome = practise(config, tmp_path / "demonstrations", Budget(40, 40, 0), lambda _: None)
     assert outcome.steps == 40 and len(outcome.practice) == 4
     assert sum(moved) >= 3 * 3, "the retreat alone has three steps"

@@ -5,8 +5,10 @@ python tools/plot_rewards.py docs/results/proof-rewards-60.json docs/results/pro
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +60,16 @@ def plot(told: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def main(results: Path, path: Path) -> None:
-    plot(json.loads(results.read_text()), path)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Draw the results of tools/prove_rewards.py.")
+    parser.add_argument("results", type=Path, help="what the proof wrote, e.g. docs/results/proof-rewards-60.json")
+    parser.add_argument("picture", type=Path, help="the PNG to write")
+    arguments = parser.parse_args(argv)
+    if not arguments.results.is_file():
+        parser.error(f"there is no {arguments.results}: `make proof-rewards` writes docs/results/proof-rewards.json")
+    plot(json.loads(arguments.results.read_text(encoding="utf-8")), arguments.picture)
+    return 0
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    sys.exit(main())

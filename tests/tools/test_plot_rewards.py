@@ -23,5 +23,5 @@ def test_results_are_drawn(tmp_path: Path) -> None:
         "operating_points": {"0.01": frames},
     }
     (tmp_path / "results.json").write_text(json.dumps({"tasks": {"slide": {"cnn": {"0": old, "1": new}}}}))
-    plot_rewards.main(tmp_path / "results.json", tmp_path / "picture.png")
+    plot_rewards.main([str(tmp_path / "results.json"), str(tmp_path / "picture.png")])
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")

@@ -6,8 +6,9 @@ must be neither a positive nor a negative unless somebody labelled it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 IGNORE = -1
 """Label of a frame that says nothing about a direction."""
+FLICKER_FRAMES = 2
+"""So few frames of failure between two of success are a slip of whoever judged, see `without_flicker`."""
 Labeller: TypeAlias = "Callable[[Segment, str], np.ndarray]"
 """A segment and its phase → int8 ``(T, 2)`` labels: 1, 0 or IGNORE, columns as `etude.specs.PHASES`."""
 
@@ -190,10 +193,28 @@ def join(sets: Sequence[FrameSet]) -> FrameSet:
     return FrameSet(images, *parts)
 
 
-def mislabel(frames: FrameSet, share: float, rng: np.random.Generator) -> FrameSet:
-    """Every success, in either direction, becomes a failure with probability `share`: what a careless person does."""
-    wrong = (frames.labels == 1) & (rng.random(frames.labels.shape) < share)
-    return replace(frames, labels=np.where(wrong, 0, frames.labels).astype(np.int8))
+def mislabel(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Every success of ``(T, 2)`` labels, in either direction, becomes a failure with probability `share`: what a careless person
+    does."""
+    wrong = (labels == 1) & (rng.random(labels.shape) < share)
+    return np.where(wrong, 0, labels).astype(np.int8)
+
+
+def without_flicker(labels: np.ndarray) -> np.ndarray:
+    """``(T, 2)`` labels in which at most `FLICKER_FRAMES` failures between two successes say nothing.
+
+    No object leaves its goal and is back a tenth of a second later, so that is a slip of the person who judged. Left as failures
+    such frames look right to every scorer, and a threshold that allows 1% of false positives refuses the true successes with
+    them. A failure whose neighbours nobody judged stays one.
+    """
+    steady = labels.copy()
+    for column in range(labels.shape[1]):
+        successes = np.flatnonzero(labels[:, column] == 1)
+        for before, after in itertools.pairwise(successes):
+            between = labels[before + 1 : after, column]
+            if 0 < len(between) <= FLICKER_FRAMES and (between == 0).all():
+                steady[before + 1 : after, column] = IGNORE
+    return steady
 
 
 def folds(frames: FrameSet, count: int, rng: np.random.Generator) -> np.ndarray:

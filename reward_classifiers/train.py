@@ -7,7 +7,7 @@ never saw.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from reward_classifiers.calibration import (
 )
 from reward_classifiers.cnn_training import TrainingSettings, train_cnn
 from reward_classifiers.files import ClassifierError, save_classifier
-from reward_classifiers.frames import IGNORE, FrameSet, Rules, folds, frames_of, join, mislabel
+from reward_classifiers.frames import IGNORE, FrameSet, Labeller, Rules, folds, frames_of, join, mislabel, without_flicker
 from reward_classifiers.probe import train_probe
 from reward_classifiers.trained import Progress, Trained
 from reward_classifiers.vice import ViceRules, frames_to_calibrate, train_vice
@@ -34,7 +34,7 @@ from reward_classifiers.vlm import ROBOFUME_RULES, make_vlm
 from reward_classifiers.zero_shot import make_zero_shot
 
 if TYPE_CHECKING:
-    from etude.episodes.segment import SegmentInfo
+    from etude.episodes.segment import Segment, SegmentInfo
     from etude.episodes.store import EpisodeStore
 
 
@@ -61,9 +61,12 @@ def train_classifier(
     settings = settings or TrainingSettings.of(chosen.network)
     history = chosen.frames if chosen.backend == "probe" else 1
     settings = replace(settings, rules=rules_of(chosen, settings.rules))
-    frames, used = gather(store, play, config.task.name, settings.rules, history)
-    if chosen.mislabelled_share:
-        frames = mislabel(frames, chosen.mislabelled_share, np.random.default_rng([seed, 0x3AB]))
+    slips = np.random.default_rng([seed, 0x3AB])
+
+    def careless(labels: np.ndarray) -> np.ndarray:
+        return mislabel(labels, chosen.mislabelled_share, slips)
+
+    frames, used = gather(store, play, config.task.name, settings.rules, history, careless)
     fold = checked_folds(frames, settings.members, np.random.default_rng(seed))
     spec = store.observation_spec
     match chosen.backend:
@@ -132,9 +135,17 @@ def held_out_report(
 
 
 def gather(
-    store: EpisodeStore, play: EpisodeStore | Sequence[EpisodeStore] | None, task: str, rules: Rules, history: int = 1
+    store: EpisodeStore,
+    play: EpisodeStore | Sequence[EpisodeStore] | None,
+    task: str,
+    rules: Rules,
+    history: int = 1,
+    spoil: Callable[[np.ndarray], np.ndarray] = lambda labels: labels,
 ) -> tuple[FrameSet, dict[str, Any]]:
-    """All labelled frames of `task`, each with those before it, and how many segments they came from."""
+    """All labelled frames of `task`, each with those before it, and how many segments they came from.
+
+    `spoil` makes mistakes in the labels ``(T, 2)`` of a segment, for experiments.
+    """
     spec: ObservationSpec = store.observation_spec
     if not spec.cameras:
         raise ClassifierError(
@@ -159,7 +170,11 @@ def gather(
     demonstrated = ("demonstration_segments", rules.demonstration, None, store)
     for key, label, most, source in (demonstrated, *(("play_segments", rules.played, rules.most_played, one) for one in played)):
         infos = newest([info for info in source.segments() if info.task == task and info.phase in PHASES], most)
-        sets.append(frames_of(((info.phase, source.read(info)) for info in infos), spec, label, first_group, history))
+
+        def labels_of(segment: Segment, phase: str, label: Labeller = label) -> np.ndarray:
+            return without_flicker(spoil(label(segment, phase)))
+
+        sets.append(frames_of(((info.phase, source.read(info)) for info in infos), spec, labels_of, first_group, history))
         used[key] += len(infos)
         first_group += len(infos)
     frames = join(sets)

@@ -122,7 +122,12 @@ METAWORLD = (
     replace(CAL_QL, overrides=(*CAL_QL.overrides, SCATTERED)),
     replace(
         PA_RL_DIFFUSION,
-        overrides=(*PA_RL_DIFFUSION.overrides, SCATTERED, "recipe.policy.sampling_noise=0.3", "recipe.data.pretrain_bc_steps=4000"),
+        overrides=(
+            *PA_RL_DIFFUSION.overrides,
+            SCATTERED,
+            "recipe.policy.sampling_noise=0.3",
+            "recipe.data.pretrain_bc_steps=4000",
+        ),
     ),
 )
 """A diffusion policy repeats the noise of the expert, which squared error leaves out; so do samples of little noise. More cloning

@@ -34,7 +34,7 @@ class EfficientNet:
     """`reward_classifiers.encoders.Encoder`: what a middle layer (112 numbers) sees in each cell of an 8×8 grid.
 
     Not the last layer's averages, which say what is in a picture but not where: with them forward recall was much lower
-    (docs/benchmarks.md).
+    (docs/trials.md).
     """
 
     def __init__(self) -> None:

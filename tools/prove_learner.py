@@ -50,7 +50,7 @@ COMMON = (
     "recipe.data.utd=1",
 )
 """Sparse reward, 1 at success; one direction, reset after every episode. With -1 per step instead, critics begin by valuing what
-they never saw above what was shown, and practice of few thousand steps does not undo it (docs/benchmarks.md)."""
+they never saw above what was shown, and practice of few thousand steps does not undo it."""
 GAUSSIAN = (
     "recipe.data.pretrain_bc_steps=3000",
     "recipe.policy.log_std_max=-2",

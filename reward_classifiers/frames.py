@@ -203,9 +203,9 @@ def mislabel(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.n
 def without_flicker(labels: np.ndarray) -> np.ndarray:
     """``(T, 2)`` labels in which at most `FLICKER_FRAMES` failures between two successes say nothing.
 
-    No object leaves its goal and is back a tenth of a second later, so that is a slip of the person who judged. Left as failures
-    such frames look right to every scorer, and a threshold that allows 1% of false positives refuses the true successes with
-    them. A failure whose neighbours nobody judged stays one.
+    An object hardly leaves its goal and is back two or three frames later, so that is a slip of the person who judged. Left as
+    failures such frames look right to every scorer, and a threshold that allows 1% of false positives refuses the true successes
+    with them. A failure whose neighbours nobody judged stays one: a label given to a single frame is a segment of its own.
     """
     steady = labels.copy()
     for column in range(labels.shape[1]):

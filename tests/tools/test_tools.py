@@ -21,14 +21,15 @@ spec.loader.exec_module(prove)
 
 
 def call(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "PYTHON"}
+    ours = ("PYTHON", "ARGS")  # of a `make test ARGS=…` around it
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name not in ours}
     return subprocess.run(
         command, cwd=REPOSITORY, env={**clean, **environment}, capture_output=True, text=True, check=False, timeout=60
     )
 
 
 def demo_command(*options: str) -> str:
-    printed = call("make", "--dry-run", "demo", "ARGS=", *options).stdout  # not those of a `make test ARGS=…` around it
+    printed = call("make", "--dry-run", "demo", *options).stdout
     return next(line for line in printed.splitlines() if "practice run" in line)
 
 

@@ -22,6 +22,7 @@ class GymnasiumRobot:
     """A continuous Gymnasium environment behind the robot protocol.
 
     The observation space must be a Box (flattened into ``state``); the action space a bounded Box (normalised to [-1, 1]).
+    `RobotConfig.relative_positions` are appended to ``state``.
     In ``pixels`` mode the environment's ``rgb_array`` picture is the one camera ``front``, resized to the task's image size.
 
     Truth: ``info["success_forward"]`` and ``info["success_backward"]`` when present; else ``info["success"]`` or
@@ -32,7 +33,8 @@ class GymnasiumRobot:
     `RobotConfig.environment_options` are keyword arguments of ``gymnasium.make``.
 
     Raises:
-        ConfigError: unknown id, missing package, options that the environment does not take, or spaces of another kind.
+        ConfigError: unknown id, missing package, options that the environment does not take, spaces of another kind, or relative
+            positions of elements that the observation does not have.
     """
 
     advances_on_act = True
@@ -48,8 +50,11 @@ class GymnasiumRobot:
         if not isinstance(space, gymnasium.spaces.Box):
             raise ConfigError(f"environment {self._id!r} has observation space {space}; only a Box of floats is supported")
         size = task.image_size_px
-        names = tuple(f"observation_{index}" for index in range(int(np.prod(space.shape))))
-        self.observation_spec = ObservationSpec(names, {"front": (size, size)} if observation == "pixels" else {})
+        elements = int(np.prod(space.shape))
+        self._relative = _checked_pairs(robot, elements)
+        names = [f"observation_{index}" for index in range(elements)]
+        names += [f"{name}_{axis}" for name in self._relative for axis in "xyz"]
+        self.observation_spec = ObservationSpec(tuple(names), {"front": (size, size)} if observation == "pixels" else {})
         action_names = tuple(f"action_{index}" for index in range(self._low.size))
         self.action_spec = ActionSpec(action_names, tuple((self._high - self._low) / 2))
         self.control_rate_hz = robot.control_rate_hz
@@ -64,7 +69,8 @@ class GymnasiumRobot:
         if self._reading is None:
             stamp = time.monotonic()
             state = np.nan_to_num(np.asarray(self._state, np.float32).reshape(-1), posinf=1e6, neginf=-1e6)
-            observation: Observation = {"state": state}
+            relative = [state[j : j + 3] - state[i : i + 3] for i, j in self._relative.values()]
+            observation: Observation = {"state": np.concatenate([state, *relative])}
             for camera, (height, width) in self.observation_spec.cameras.items():
                 observation[IMAGE_PREFIX + camera] = self.render(camera, height, width)
             self._reading = Reading(
@@ -175,6 +181,16 @@ class GymnasiumRobot:
         if not isinstance(space, gymnasium.spaces.Box) or not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
             raise ConfigError(f"environment {self._id!r} has action space {space}; only a bounded Box is supported")
         return space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
+
+
+def _checked_pairs(robot: RobotConfig, elements: int) -> dict[str, tuple[int, int]]:
+    for name, pair in robot.relative_positions.items():
+        if not all(0 <= index <= elements - 3 for index in pair):
+            raise ConfigError(
+                f"robot.relative_positions {name!r} is {list(pair)}, but the observation of environment "
+                f"{robot.environment_id!r} has {elements} elements: a position begins at 0 to {elements - 3}"
+            )
+    return robot.relative_positions
 
 
 def _truth(info: dict[str, Any]) -> dict[str, bool] | None:

@@ -264,6 +264,11 @@ class DataConfig(Model):
         False,
         description="What a person did after taking over is drawn among the demonstrations too, and cloned like them (HIL-SERL).",
     )
+    successes_are_demonstrations: bool = Field(
+        False,
+        description="Attempts of practice that ended in success are drawn among the demonstrations too, and cloned like them "
+        "(self-imitation, Oh et al. 2018). A judge that is fooled gets its mistakes cloned.",
+    )
     distillation_share: Literal["batch", "proportional"] = Field(
         "batch", description="proportional: demonstrations count in distillation (pa_rl) as much as among all transitions."
     )

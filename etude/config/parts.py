@@ -32,6 +32,11 @@ class RobotConfig(Model):
     kind: Literal["mujoco", "gymnasium", "go1", "franka"] = "mujoco"
     environment_id: str | None = Field(None, description="Gymnasium id, for kind gymnasium.")
     environment_options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of gymnasium.make.")
+    relative_positions: dict[str, tuple[int, int]] = Field(
+        default_factory=dict,
+        description="For kind gymnasium: name -> (i, j). The state also has its elements j to j + 2 less i to i + 2: where one "
+        "thing is as seen from another.",
+    )
     control_rate_hz: float = Field(10.0, gt=0)
     pace: Literal["realtime", "learner", "free"] = Field(
         "realtime",
@@ -54,6 +59,8 @@ class RobotConfig(Model):
     def _kind_fits(self) -> "RobotConfig":
         if self.arms and (self.franka is not None or len(self.arms) != 2):
             raise ValueError("arms are a left and a right one, instead of franka: see robot_configs/robots/franka_fr3_dual.yaml")
+        if self.relative_positions and self.kind != "gymnasium":
+            raise ValueError(f"relative_positions is for kind gymnasium, and kind is {self.kind!r}: leave it out")
         if (self.kind == "franka") != bool(self.frankas):
             raise ValueError(
                 "kind franka needs the key franka, or arms, and no other kind takes them: see robot_configs/robots/"

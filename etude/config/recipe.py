@@ -131,11 +131,12 @@ class RecipeConfig(Model):
                 "data.intervention_weights are worked out from how often demonstrations are drawn: set "
                 "data.demonstration_share to a number"
             )
-        if data.corrections_are_demonstrations and (data.intervention_weights or data.distillation_share == "proportional"):
-            raise ValueError(
-                "data.corrections_are_demonstrations changes how often corrections are drawn, and data.intervention_weights and "
-                "data.distillation_share 'proportional' do not reckon with that: set the first, or these, to false and batch"
-            )
+        for name in ("corrections_are_demonstrations", "successes_are_demonstrations"):
+            if getattr(data, name) and (data.intervention_weights or data.distillation_share == "proportional"):
+                raise ValueError(
+                    f"data.{name} changes how often rows of practice are drawn, and data.intervention_weights and "
+                    "data.distillation_share 'proportional' do not reckon with that: set the first, or these, to false and batch"
+                )
         if data.distillation_share == "proportional":
             if self.improvement.kind != "pa_rl":
                 raise ValueError(

@@ -15,7 +15,7 @@ from etude.specs import IMAGE_PREFIX, PHASES
 from etude.text_embedding import embed
 from learner.replay.candidates import Candidates, Drawn
 from learner.replay.contrast import Contrast
-from learner.replay.ring import Ring
+from learner.replay.ring import IndexSet, Ring
 
 
 def shift_into(out: np.ndarray, image: np.ndarray, pad: int, dy: int, dx: int) -> None:
@@ -148,18 +148,30 @@ class BatchSampler:
     def _chosen(self, phase: str, rows: int, only: bool) -> Iterator[tuple[Ring, np.ndarray, float]]:
         """What `rows` rows of a batch are made of: (ring, its rows, 1 if they count as demonstrations).
 
-        Corrections that count as demonstrations are drawn in proportion to their number among these; they stay online rows too.
+        Practice that counts as demonstrations is drawn in proportion to its number among these; it stays online rows too.
         """
-        share = self._demonstrations(phase, rows, only)
-        corrections = self.online.corrections[phase].count if self.config.corrections_are_demonstrations and not only else 0
-        corrected = round(share * corrections / (self.demonstrations.transitions(phase) + corrections)) if corrections else 0
+        share = shown = self._demonstrations(phase, rows, only)
+        practised = [] if only else self._practised_demonstrations(phase)
+        among = self.demonstrations.transitions(phase) + sum(own.count for own in practised)
         success_share = self.config.success_share
-        if shown := share - corrected:
+        for own in practised:
+            count = round(share * own.count / among) if own.count else 0
+            shown -= count
+            if count:
+                yield self.online, own.sample(count, self.rng), 1.0
+        if shown:
             yield self.demonstrations, self.demonstrations.sample_rows(phase, shown, self.rng, success_share), 1.0
-        if corrected:
-            yield self.online, self.online.sample_corrections(phase, corrected, self.rng), 1.0
         if online := rows - share:
             yield self.online, self.online.sample_rows(phase, online, self.rng, success_share), 0.0
+
+    def _practised_demonstrations(self, phase: str) -> list[IndexSet]:
+        """Rows of practice that count as demonstrations."""
+        sets = []
+        if self.config.corrections_are_demonstrations:
+            sets.append(self.online.corrections[phase])
+        if self.config.successes_are_demonstrations:
+            sets.append(self.online.successful_attempts[phase])
+        return sets
 
     def _demonstrations(self, phase: str, rows: int, only: bool) -> int:
         """How many of `rows` are demonstrations."""

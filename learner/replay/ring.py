@@ -28,7 +28,7 @@ def place(segment: int, index: int) -> int:
     return segment << 24 | index
 
 
-class _IndexSet:
+class IndexSet:
     """A set of row numbers with constant-time add, remove and uniform sampling."""
 
     def __init__(self, capacity: int) -> None:
@@ -36,15 +36,22 @@ class _IndexSet:
         self.position = np.full(capacity, NONE, np.int64)
         self.count = 0
 
+    def __contains__(self, row: int) -> bool:
+        return bool(self.position[row] != NONE)
+
+    def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`count` of its rows (uniform, with replacement); there must be some."""
+        return self.items[rng.integers(self.count, size=count)]
+
     def add(self, row: int) -> None:
-        if self.position[row] == NONE:
+        if row not in self:
             self.items[self.count], self.position[row] = row, self.count
             self.count += 1
 
     def discard(self, row: int) -> None:
-        position = self.position[row]
-        if position == NONE:
+        if row not in self:
             return
+        position = self.position[row]
         self.count -= 1
         last = self.items[self.count]
         self.items[position], self.position[last] = last, position
@@ -104,9 +111,11 @@ class Ring:
         self._numbers: dict[str, int] = {}
         self.frame = np.full(capacity, NONE, np.int64)
         """Number of the step that the row holds, unique in this ring: 0, 1, 2, …"""
-        self.valid = {phase: _IndexSet(capacity) for phase in PHASES}
-        self.successes = {phase: _IndexSet(capacity) for phase in PHASES}
-        self.corrections = {phase: _IndexSet(capacity) for phase in PHASES}
+        self.valid = {phase: IndexSet(capacity) for phase in PHASES}
+        self.successes = {phase: IndexSet(capacity) for phase in PHASES}
+        self.corrections = {phase: IndexSet(capacity) for phase in PHASES}
+        self.successful_attempts = {phase: IndexSet(capacity) for phase in PHASES}
+        """Of attempts that ended in success, all transitions; `successes` has the last ones only."""
         self.cursor = 0
         self.steps = 0
         self._open: dict[str, tuple[int, int]] = {}
@@ -136,6 +145,10 @@ class Ring:
             self.terminal[previous], self.ended[previous] = float(step.is_terminal), float(step.is_last)
             self.success[previous] = step.success == 1
             self._admit(previous, step.phase, step.is_last)
+            if step.is_last and self.success[previous]:
+                for one in self.segment_rows(previous):
+                    if one in self.valid[step.phase]:  # the others were dropped
+                        self.successful_attempts[step.phase].add(one)
         if step.is_last:
             self._open.pop(step.actor_id, None)
         else:
@@ -202,6 +215,7 @@ class Ring:
         self.valid[phase].discard(row)
         self.successes[phase].discard(row)
         self.corrections[phase].discard(row)
+        self.successful_attempts[phase].discard(row)
 
     def sample_rows(self, phase: str, count: int, rng: np.random.Generator, success_share: float = 0.0) -> np.ndarray:
         """`count` rows (uniform, with replacement) that begin a transition of `phase`.
@@ -210,15 +224,10 @@ class Ring:
         """
         indices, successes = self.valid[phase], self.successes[phase]
         lucky = round(count * success_share) if successes.count else 0
-        rows = indices.items[rng.integers(indices.count, size=count)]
+        rows = indices.sample(count, rng)
         if lucky:
-            rows[:lucky] = successes.items[rng.integers(successes.count, size=lucky)]
+            rows[:lucky] = successes.sample(lucky, rng)
         return rows
-
-    def sample_corrections(self, phase: str, count: int, rng: np.random.Generator) -> np.ndarray:
-        """`count` rows (uniform, with replacement) in which a person acted; there must be some."""
-        human = self.corrections[phase]
-        return human.items[rng.integers(human.count, size=count)]
 
     def transitions_of(self, rows: np.ndarray, discount: float) -> Transitions:
         """The transitions that begin at `rows` ``(n,)``, as `sample_rows` gives them; `discount` γ is per step."""

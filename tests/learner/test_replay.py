@@ -104,6 +104,40 @@ def test_corrections_are_drawn_among_the_demonstrations_when_asked(asked: bool, 
     assert online.corrections["forward"].count == 0
 
 
+@pytest.mark.parametrize(("asked", "own"), [(True, 4), (False, 0)])
+def test_attempts_that_succeeded_are_drawn_among_the_demonstrations_when_asked(asked: bool, own: int) -> None:
+    """30 demonstrated transitions and the 10 of a successful attempt share the half of 32 rows; a failed attempt does not."""
+    rng = np.random.default_rng(0)
+    demonstrations, online = Ring(50, STATE_ONLY, ACTION), Ring(50, STATE_ONLY, ACTION)
+    for step in segment(rng, STATE_ONLY, 31):
+        step.observation["state"][:] = (0, 0)
+        demonstrations.add(step)
+    for number, won in enumerate((False, True)):
+        for step in segment(rng, STATE_ONLY, 11, number=number, terminal=won):
+            step.observation["state"][:] = (1, won)
+            online.add(step)
+    data = {"batch_size": 32, "successes_are_demonstrations": asked}
+    sampler = BatchSampler(small_recipe(data=data, reset={"kind": "human"}), demonstrations, online, seed=0)
+    batch = sampler.sample(1)
+    shown = batch["demonstration"][0, 0] == 1.0
+    practised, won = batch["observation"]["state"][0, 0].T == 1.0
+    assert shown.sum() == 16 and (shown & practised).sum() == own
+    assert won[shown & practised].all() and practised[~shown].all()
+    assert not sampler.sample(1, demonstrations_only=True)["observation"]["state"][..., 0].any()
+    for row in range(22):
+        online.drop(row)
+    assert online.successful_attempts["forward"].count == 0
+
+
+def test_a_transition_that_was_dropped_does_not_come_back_with_its_attempt() -> None:
+    ring = Ring(50, STATE_ONLY, ACTION)
+    for step in segment(np.random.default_rng(0), STATE_ONLY, 6):
+        if step.index == 3:
+            ring.drop(1)
+        ring.add(step)
+    assert sorted(ring.successful_attempts["forward"].items[:4]) == [0, 2, 3, 4]
+
+
 def test_a_time_out_bootstraps_unless_the_recipe_says_otherwise() -> None:
     ring = Ring(50, STATE_ONLY, ACTION)
     for step in segment(np.random.default_rng(0), STATE_ONLY, 3, terminal=False):

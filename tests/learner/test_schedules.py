@@ -176,6 +176,10 @@ def test_distillation_in_proportion_to_the_data_weighs_the_rows_of_the_batch() -
             {"data": {"intervention_weights": True, "corrections_are_demonstrations": True}},
             "set the first, or these, to false and batch",
         ),
+        (
+            {"data": {"intervention_weights": True, "successes_are_demonstrations": True}},
+            "data.successes_are_demonstrations changes how often",
+        ),
     ],
 )
 def test_shares_that_cannot_be_had_are_refused(changes: dict, reason: str) -> None:

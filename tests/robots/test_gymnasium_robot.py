@@ -110,6 +110,32 @@ def test_actions_are_scaled_from_minus_one_one_to_the_box():
     assert walk._env.unwrapped.last_action.dtype == np.float64
 
 
+def earl(**positions: tuple[int, int]) -> GymnasiumRobot:
+    config = RobotConfig(name="gym", kind="gymnasium", environment_id=EARL, relative_positions=positions)
+    return GymnasiumRobot(TASK, config, "state", 0)
+
+
+def test_relative_positions_are_appended_to_the_state():
+    tabletop = earl(there=(0, 2), back=(2, 0))
+    state = tabletop.read().observation["state"]
+    plain = state[:-6]
+    assert tabletop.observation_spec.state_names[-6:] == ("there_x", "there_y", "there_z", "back_x", "back_y", "back_z")
+    np.testing.assert_allclose(state[-6:-3], plain[2:5] - plain[:3])
+    np.testing.assert_allclose(state[-3:], plain[:3] - plain[2:5])
+    tabletop.observation_spec.check(tabletop.read().observation)
+
+
+@pytest.mark.parametrize("pair", [(0, 10), (-1, 0)])
+def test_relative_positions_of_elements_that_are_not_there_are_refused(pair):
+    with pytest.raises(ConfigError, match=r"relative_positions 'there' is .* has 12 elements: a position begins at 0 to 9"):
+        earl(there=pair)
+
+
+def test_only_a_gymnasium_environment_has_relative_positions():
+    with pytest.raises(ValueError, match="relative_positions is for kind gymnasium, and kind is 'mujoco'"):
+        RobotConfig(name="arm", relative_positions={"there": (0, 3)})
+
+
 def test_success_comes_from_info():
     walk = robot("EtudeWalk-v0")
     assert walk.read().success_truth == {"forward": False, "backward": True}

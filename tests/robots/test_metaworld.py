@@ -51,8 +51,8 @@ def test_the_scripted_policy_solves_the_task_within_its_time(name):
 @pytest.mark.parametrize("name", ["metaworld_door_open", "metaworld_pick_place"])
 def test_the_goal_is_in_the_observation(name):
     robot = make_robot(config(name), seed=0)
-    assert robot.observation_spec.state_dim == 39 and robot.action_spec.scale == (1.0,) * 4
-    np.testing.assert_allclose(robot.read().observation["state"][36:], robot._env.unwrapped._target_pos, atol=1e-6)
+    assert robot.observation_spec.state_dim == (45 if "pick" in name else 39) and robot.action_spec.scale == (1.0,) * 4
+    np.testing.assert_allclose(robot.read().observation["state"][36:39], robot._env.unwrapped._target_pos, atol=1e-6)
 
 
 def test_starts_differ_and_depend_on_the_seed_alone():

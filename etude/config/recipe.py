@@ -132,10 +132,10 @@ class RecipeConfig(Model):
                 "data.demonstration_share to a number"
             )
         for name in ("corrections_are_demonstrations", "successes_are_demonstrations"):
-            if getattr(data, name) and (data.intervention_weights or data.distillation_share == "proportional"):
+            if getattr(data, name) and data.intervention_weights:
                 raise ValueError(
-                    f"data.{name} changes how often rows of practice are drawn, and data.intervention_weights and "
-                    "data.distillation_share 'proportional' do not reckon with that: set the first, or these, to false and batch"
+                    f"data.{name} changes how often rows of practice are drawn, and data.intervention_weights do not reckon with "
+                    "that: set one of them to false"
                 )
         if data.distillation_share == "proportional":
             if self.improvement.kind != "pa_rl":

@@ -124,7 +124,9 @@ class BatchSampler:
         drawn: list[Drawn],
     ) -> None:
         start = 0
-        for ring, chosen, is_demonstration in self._chosen(phase, rows, demonstrations_only):
+        parts = list(self._chosen(phase, rows, demonstrations_only))
+        of_practice = sum(len(chosen) for ring, chosen, _ in parts if ring is self.online)
+        for ring, chosen, is_demonstration in parts:
             count = len(chosen)
             part = slice(start, start + count)
             start += count
@@ -139,8 +141,9 @@ class BatchSampler:
             batch["discount"][where][part] = transitions.discount
             batch["monte_carlo_return"][where][part] = ring.monte_carlo_return[chosen]
             batch["weight"][where][part] = ring.weight[chosen]
-            if self.config.distillation_share == "proportional" and count < rows:
-                batch["weight"][where][part] *= self._share_of_all(ring, phase) * rows / count
+            together = of_practice if ring is self.online else rows - of_practice
+            if self.config.distillation_share == "proportional" and together < rows:
+                batch["weight"][where][part] *= self._share_of_all(ring, phase) * rows / together
             batch["demonstration"][where][part] = is_demonstration
             if self._stuck:
                 batch["stuck"][where][part] = ring.stuck[ring.next_row[last]]

@@ -1,5 +1,5 @@
-"""Backends ``cnn`` and ``vice``: the small networks of `network.py`, one opinion per member. They look at one frame and at
-velocities, and differ only in the labels that they were trained on."""
+"""Backends ``cnn`` and ``vice``: the small networks of `network.py`, one opinion per member. They look at the last frames and
+at velocities, and differ only in the labels that they were trained on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from etude.specs import PHASES
 from reward_classifiers.files import Tensors, members_of
 from reward_classifiers.judge import Images
-from reward_classifiers.network import Architecture, Params, initialise, logits, to_unit
+from reward_classifiers.network import Architecture, Params, initialise, logits, stacked, to_unit
 
 BATCH = 64
 
@@ -22,11 +22,10 @@ BATCH = 64
 class CnnBackend:
     """`reward_classifiers.judge.Backend`."""
 
-    frames = 1
-
     def __init__(self, architecture: Architecture, members: list[Tensors], kind: str = "cnn") -> None:
         self.kind, self.architecture = kind, architecture
         self.cameras, self.state_names, self.members = architecture.cameras, architecture.state_names, len(members)
+        self.frames = architecture.frames
         self._params = [{name: jax.device_put(array) for name, array in member.items()} for member in members]
 
     @classmethod
@@ -37,10 +36,10 @@ class CnnBackend:
         return cls(sizes, members_of(tensors, shapes, int(architecture["members"]), folder), kind)
 
     def member_logits(self, images: Images, state: np.ndarray, phase: str) -> np.ndarray:
-        newest = {name: array[:, -1] for name, array in images.items()}
+        pictures = {name: stacked(array) for name, array in images.items()}
         motion = state[:, self.architecture.motion]
         apply = partial(_forward, self._params)
-        return in_batches(apply, newest, motion)[:, :, PHASES.index(phase)]
+        return in_batches(apply, pictures, motion)[:, :, PHASES.index(phase)]
 
 
 @jax.jit

@@ -16,7 +16,7 @@ from etude.specs import PHASES, ObservationSpec
 from reward_classifiers.cnn import in_batches
 from reward_classifiers.files import Tensors
 from reward_classifiers.frames import FrameRules, FrameSet, Rules
-from reward_classifiers.network import Architecture, Params, augment, initialise, logits, to_unit
+from reward_classifiers.network import Architecture, Params, augment, initialise, logits, stacked, to_unit
 from reward_classifiers.sampling import class_pools, draw
 from reward_classifiers.trained import Progress, Trained
 
@@ -64,7 +64,8 @@ def train_cnn(
     frames: FrameSet, spec: ObservationSpec, fold: np.ndarray, settings: TrainingSettings, seed: int, progress: Progress | None
 ) -> Trained:
     """One network per fold, trained on the others and scored on it. The same arguments give the same networks."""
-    architecture = Architecture(spec.cameras, spec.state_names, layout=settings.network)
+    history = next(iter(frames.images.values())).shape[1]
+    architecture = Architecture(spec.cameras, spec.state_names, layout=settings.network, frames=history)
     tensors: Tensors = {}
     held_out = np.zeros((1, len(frames), len(PHASES)), np.float32)
     for number in range(settings.members):
@@ -97,7 +98,7 @@ def fit(
     for done in range(1, settings.updates + 1):
         rows = draw(pools, settings.batch_size, rng)
         key, use = jax.random.split(key)
-        images = {name: array[rows, -1] for name, array in train.images.items()}
+        images = {name: stacked(array[rows]) for name, array in train.images.items()}
         params, state = _update(params, state, images, train.motion[rows], train.labels[rows], use, settings)
         if done % settings.evaluate_every == 0 or done == settings.updates:
             held_out = _loss_of(params, test)
@@ -158,8 +159,8 @@ def _logits_in_batches(params: Params, frames: FrameSet) -> np.ndarray:
     """``(N, 2)``."""
     if not len(frames):
         return np.zeros((0, len(PHASES)), np.float32)
-    newest = {name: array[:, -1] for name, array in frames.images.items()}
-    return in_batches(lambda images, motion: _forward(params, images, motion)[None], newest, frames.motion)[0]
+    images = {name: stacked(array) for name, array in frames.images.items()}
+    return in_batches(lambda images, motion: _forward(params, images, motion)[None], images, frames.motion)[0]
 
 
 def _loss_of(params: Params, frames: FrameSet) -> float:

@@ -60,6 +60,7 @@ class ImageJudge:
         self.calibration = calibration
         self.report = report
         self._recent: deque[Observation] = deque(maxlen=backend.frames)
+        self._seen: Observation | None = None
         zeros: Images = {name: np.zeros((1, backend.frames, *size, 3), np.uint8) for name, size in backend.cameras.items()}
         for phase in PHASES:
             self.backend.member_logits(zeros, np.zeros((1, len(backend.state_names)), np.float32), phase)  # compiles
@@ -112,7 +113,10 @@ class ImageJudge:
         }
         if self.backend.state_names:
             shown["state"] = self._array(observation, "state", (len(self.backend.state_names),))
-        if not self._recent or any((self._recent[-1][key] != array).any() for key, array in shown.items()):
+        # probability and doubt ask about the same observation; another one counts, also where nothing has moved
+        again = observation is self._seen and self._recent
+        if not again or any((self._recent[-1][key] != array).any() for key, array in shown.items()):
+            self._seen = observation
             self._recent.append({key: array.copy() for key, array in shown.items()})
         frames = [self._recent[0]] * (self.backend.frames - len(self._recent)) + list(self._recent)
         images = {name: np.stack([frame[IMAGE_PREFIX + name] for frame in frames])[None] for name in self.backend.cameras}

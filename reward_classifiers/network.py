@@ -3,8 +3,10 @@
 Matrix products only: 4×4 pixel blocks are embedded, neighbouring blocks merged twice, the rest is a small MLP over all
 cameras with one output per direction. On a CPU its gradient costs a fraction of a convolution's, and one frame is scored in
 well under a millisecond. Of the proprioception only velocities are an input: "at rest" is often part of success and no
-single picture shows it. The arm's pose is deliberately left out: success is a property of the scene, and a network that
-sees the pose learns where demonstrations end instead.
+single picture shows it. Whether the thing itself rests, which may move when the arm does not, a frame before the judged one
+shows (`Architecture.frames`): the network sees the newest picture and by how much it differs from those before. The arm's
+pose is deliberately left out: success is a property of the scene, and a network that sees the pose learns where demonstrations
+end instead.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Architecture:
         cameras: camera -> (height, width) in pixels, each a multiple of 8.
         state_names: names of the proprioception of the robot that it was trained on; those that are velocities are an input.
         layout: what sees a camera: ``blocks`` as above, or the ``points`` of `points.py`.
+        frames: F, the judged frame and those before it that are seen.
     """
 
     cameras: dict[str, tuple[int, int]]
@@ -44,6 +47,7 @@ class Architecture:
     camera_features: int = 64
     hidden: int = 64
     layout: Literal["blocks", "points"] = "blocks"
+    frames: int = 1
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Architecture:
@@ -68,12 +72,13 @@ def initialise(architecture: Architecture, key: jax.Array) -> Params:
         params[f"{name}/w"] = jax.random.normal(use, shape) * np.sqrt(gain / max(1, inputs))
         params[f"{name}/b"] = jnp.zeros(shape[-1])
 
+    channels = 3 * architecture.frames
     for camera, (height, width) in architecture.cameras.items():
         if architecture.layout == "points":
-            for name, shape in point_layers(camera):
+            for name, shape in point_layers(camera, channels):
                 layer(name, *shape)
             continue
-        layer(f"{camera}/block", BLOCK_PX * BLOCK_PX * 3, architecture.block_features)
+        layer(f"{camera}/block", BLOCK_PX * BLOCK_PX * channels, architecture.block_features)
         layer(f"{camera}/merge", 4 * architecture.block_features, architecture.merged_features)
         tokens = (height // (2 * BLOCK_PX)) * (width // (2 * BLOCK_PX))
         layer(f"{camera}/out", tokens * architecture.merged_features, architecture.camera_features)
@@ -85,18 +90,32 @@ def initialise(architecture: Architecture, key: jax.Array) -> Params:
 
 
 def logits(params: Params, images: dict[str, jax.Array], motion: jax.Array) -> jax.Array:
-    """Images (camera -> float32 ``(B, h, w, 3)`` in [0, 1]) and velocities ``(B, m)`` → ``(B, 2)`` logits, one per direction."""
+    """Images (camera -> float32 ``(B, h, w, 3 F)`` in [0, 1], as `stacked` gives them) and velocities ``(B, m)`` → ``(B, 2)``
+    logits, one per direction."""
     motion = jnp.clip(motion * MOTION_GAIN, -3.0, 3.0)
     features = [jax.nn.relu(dense(params, "head/motion", jnp.concatenate([motion, jnp.abs(motion)], axis=-1)))]
     for camera in sorted(images):
         see = block_features if f"{camera}/block/w" in params else point_features
-        features.append(see(params, camera, images[camera] * 2.0 - 1.0))
+        features.append(see(params, camera, _with_changes(images[camera])))
     hidden = jax.nn.relu(dense(params, "head/hidden", jnp.concatenate(features, axis=-1)))
     return dense(params, "head/out", hidden)
 
 
+def stacked(frames: np.ndarray) -> np.ndarray:
+    """Frames ``(B, F, h, w, 3)``, oldest first → one picture ``(B, h, w, 3 F)``."""
+    batch, count, height, width, colours = frames.shape
+    return np.moveaxis(frames, 1, 3).reshape(batch, height, width, count * colours)
+
+
+def _with_changes(image: jax.Array) -> jax.Array:
+    """``(B, h, w, 3 F)`` in [0, 1] → the newest frame in [-1, 1], then by how much it differs from each before it, in [-2, 2]."""
+    newest, before = image[..., -3:], image[..., :-3]
+    changes = (jnp.tile(newest, before.shape[-1] // 3) - before) * 2.0
+    return jnp.concatenate([newest * 2.0 - 1.0, changes], axis=-1)
+
+
 def block_features(params: Params, camera: str, view: jax.Array) -> jax.Array:
-    """Views ``(B, h, w, 3)`` in [-1, 1] → ``(B, camera_features)``."""
+    """Views ``(B, h, w, c)`` → ``(B, camera_features)``."""
     x = jax.nn.relu(normalise(dense(params, f"{camera}/block", blocks(view, BLOCK_PX))))
     x = jax.nn.relu(normalise(dense(params, f"{camera}/merge", blocks(x, 2))))
     return jax.nn.relu(normalise(dense(params, f"{camera}/out", x.reshape(x.shape[0], -1))))
@@ -105,7 +124,8 @@ def block_features(params: Params, camera: str, view: jax.Array) -> jax.Array:
 def augment(
     images: dict[str, jax.Array], key: jax.Array, shift_px: int, jitter: float, light: float = 0.0, tint: float = 0.0
 ) -> dict[str, jax.Array]:
-    """Random shift (edge-padded, per frame and camera) and brightness/contrast jitter; uint8 in, float32 in [0, 1] out.
+    """Random shift (edge-padded, per row and camera) and brightness/contrast jitter; uint8 in, float32 in [0, 1] out. Frames that
+    are `stacked` are changed alike.
 
     `light` is the largest logarithm of a factor on the whole picture, `tint` the standard deviation of that on each colour.
 
@@ -124,7 +144,8 @@ def augment(
         if light or tint:
             lit, tinted = jax.random.split(jax.random.fold_in(how, 1))
             logarithm = jax.random.uniform(lit, (batch, 1, 1, 1), minval=-light, maxval=light)
-            image = image * jnp.exp(logarithm + tint * jax.random.normal(tinted, (batch, 1, 1, channels)))
+            colour = jnp.tile(jax.random.normal(tinted, (batch, 1, 1, 3)), channels // 3)
+            image = image * jnp.exp(logarithm + tint * colour)
         amount = jax.random.uniform(how, (2, batch, 1, 1, 1), minval=-jitter, maxval=jitter)
         result[camera] = jnp.clip((image - 0.5) * (1.0 + amount[0]) + 0.5 + amount[1], 0.0, 1.0)
     return result

@@ -22,16 +22,15 @@ FEATURES = 3 * WIDTHS[-1]
 _PLACE_GAIN, _STRENGTH_GAIN = 2.0, 0.3
 
 
-def point_layers(camera: str) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
-    """(name, shape ``(size, size, in, out)``) of each convolution of a camera."""
-    channels = 3
+def point_layers(camera: str, channels: int) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
+    """(name, shape ``(size, size, in, out)``) of each convolution of a camera with so many `channels`."""
     for number, (size, width) in enumerate(zip(_SIZES, WIDTHS, strict=True)):
         yield f"{camera}/conv{number}", (size, size, channels, width)
         channels = width
 
 
 def point_features(params: Params, camera: str, view: jax.Array) -> jax.Array:
-    """Views ``(B, h, w, 3)`` in [-1, 1] → ``(B, 3 P)``: row and column of P points in [-2, 2], then strengths in (-1, 1)."""
+    """Views ``(B, h, w, c)`` → ``(B, 3 P)``: row and column of P points in [-2, 2], then strengths in (-1, 1)."""
     x = view
     for number, stride in enumerate(_STRIDES):
         if number:

@@ -59,7 +59,7 @@ def train_classifier(
     started = time.monotonic()
     chosen, wanted = config.recipe.reward.classifier, config.recipe.reward.max_false_positive_rate
     settings = settings or TrainingSettings.of(chosen.network)
-    history = chosen.frames if chosen.backend == "probe" else 1
+    history = chosen.frames if chosen.backend in ("cnn", "vice", "probe") else 1
     settings = replace(settings, rules=rules_of(chosen, settings.rules))
     slips = np.random.default_rng([seed, 0x3AB])
 

@@ -25,7 +25,7 @@ from etude.specs import IMAGE_PREFIX
 from etude.status import HelpRequest, StuckLabels
 
 MEANWHILE = {
-    True: "The robot holds still and keeps its gripper as it is; the learner goes on training on what it has.",
+    True: "The robot holds still and keeps its gripper as it is; the learner trains until it has caught up with its data.",
     False: "The robot goes on practising; the request is withdrawn when it gets on by itself.",
 }
 """Whether the robot holds -> what an open request tells a person about it."""

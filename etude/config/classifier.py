@@ -29,7 +29,12 @@ class ClassifierConfig(Model):
         "weights are a package (extra backbone). open_clip:<model>:<weights>: an image tower, weights by tag or as a file.",
     )
     head: Literal["linear", "mlp", "attention"] = Field("mlp", description="attention: over the views and the last frames.")
-    frames: int = Field(1, ge=1, le=16, description="Last frames that a head looks at.")
+    frames: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="Last frames that cnn, vice and the head of a probe look at; one frame does not show whether a thing rests.",
+    )
     heads: int = Field(16, ge=1, description="Members of the ensemble; they share the embeddings.")
     prior_scale: float = Field(
         1.0, ge=0, description="Weight of the fixed random function in every head, which keeps them different off the data."

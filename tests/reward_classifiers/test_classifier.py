@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -17,11 +18,12 @@ from etude.config import RunConfig
 from etude.episodes.store import EpisodeStore
 from etude.specs import ObservationSpec
 from reward_classifiers import ClassifierError, load_judge, train_classifier
-from reward_classifiers.cnn_training import balanced_loss
+from reward_classifiers.cnn import CnnBackend
+from reward_classifiers.cnn_training import TrainingSettings, balanced_loss, train_cnn
 from reward_classifiers.files import DESCRIPTION_FILE, WEIGHTS_FILE
 from reward_classifiers.frames import IGNORE, FrameSet
 from reward_classifiers.measure import draw_mistakes, measure
-from reward_classifiers.network import Architecture, augment, initialise, logits
+from reward_classifiers.network import Architecture, augment, initialise, logits, stacked
 from reward_classifiers.report import write_report
 from reward_classifiers.sampling import near_the_other_label
 
@@ -183,6 +185,33 @@ def test_a_robot_without_velocities_is_fine() -> None:
     architecture = Architecture({"top": (SIZE, SIZE)}, ("x_m",))
     out = logits(initialise(architecture, jax.random.key(0)), {"top": jnp.zeros((3, SIZE, SIZE, 3))}, jnp.zeros((3, 0)))
     assert out.shape == (3, 2)
+
+
+@pytest.mark.parametrize("network", ["blocks", "points"])
+def test_the_frame_before_shows_whether_the_thing_rests(network: str) -> None:
+    """Success forward is a dot that has not moved, wherever it is: the newest picture alone says nothing."""
+    rng = np.random.default_rng(0)
+    rests = np.arange(160) % 2 == 0
+    places = rng.uniform(0.3, 1.0, 160)
+    before = np.where(rests, places, places - 0.2)
+    views = np.stack([[dot(x)["image/top"] for x in (old, new)] for old, new in zip(before, places, strict=True)])
+    labels = np.stack([rests, ~rests], axis=1).astype(np.int8)
+    group = np.arange(160, dtype=np.int32) // 4
+    frames = FrameSet({"top": views}, np.zeros((160, 1), np.float32), labels, group, np.full_like(labels, IGNORE))
+    settings = replace(TrainingSettings.of(network), members=2, updates=120, evaluate_every=40, batch_size=32)
+    trained = train_cnn(frames, OBSERVATION, group % 2, settings, 0, None)
+    assert ((trained.held_out[0, :, 0] > 0.0) == rests).mean() > 0.9
+    backend = CnnBackend.load(Path("classifier"), trained.architecture, trained.tensors)
+    assert backend.frames == 2
+    said = backend.member_logits({"top": views}, np.zeros((160, 2), np.float32), "forward").mean(axis=0)
+    assert ((said > 0.0) == rests).mean() > 0.9
+
+
+def test_frames_of_one_row_are_shifted_and_lit_alike() -> None:
+    image = np.random.default_rng(0).integers(60, 120, (4, SIZE, SIZE, 3), np.uint8)
+    pair = stacked(np.stack([image, image], axis=1))
+    changed = augment({"top": jnp.asarray(pair)}, jax.random.key(0), shift_px=2, jitter=0.1, light=0.5, tint=0.1)["top"]
+    np.testing.assert_array_equal(changed[..., :3], changed[..., 3:])
 
 
 # --- measuring ----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ POINTS = Architecture({"top": (SIZE, SIZE)}, layout="points")
 def passing_light_on() -> Params:
     """A network that lets brightness through from convolution to convolution; its first point is the brightest place."""
     params = {}
-    for name, shape in point_layers("top"):
+    for name, shape in point_layers("top", 3):
         weights = np.zeros(shape, np.float32)
         weights[shape[0] // 2, shape[1] // 2, : 3 if shape[2] == 3 else 1, 0] = 20.0
         weights[shape[0] // 2, shape[1] // 2, : 3 if shape[2] == 3 else 1, 1] = -20.0

@@ -81,10 +81,13 @@ def test_frames_shown_again_are_not_embedded_again_nor_counted_twice(dot_stores:
     judge = load_judge(tmp_path / "c")
     encoded = judge.backend._cache.encoded  # type: ignore[attr-defined]
     judge.probability(dot(0.2), "forward")
-    after_one = judge.probability(dot(0.9), "forward")
-    assert judge.probability(dot(0.9), "forward") == after_one, "still the window (0.2, 0.9)"
+    newest = dot(0.9)
+    after_one = judge.probability(newest, "forward")
+    assert judge.probability(newest, "forward") == after_one, "still the window (0.2, 0.9)"
     assert judge.backend._cache.encoded == encoded + 2  # type: ignore[attr-defined]
-    assert 0.0 <= judge.doubt(dot(0.9), "forward") <= 0.5
+    assert 0.0 <= judge.doubt(newest, "forward") <= 0.5
+    resting = judge.probability(dot(0.9), "forward")
+    assert judge.backend._cache.encoded == encoded + 2 and resting != after_one, "the next frame, nothing moved: (0.9, 0.9)"  # type: ignore[attr-defined]
     judge.forget()
     segment = {key: np.stack([array]) for key, array in dot(0.9).items()}
     first = judge.segment_probabilities(segment, "forward")[0]

@@ -72,7 +72,8 @@ def checks(rows: Sequence[Row], suite: str, practising: Sequence[str], seeds: in
 
     def not_below(improved: list[Row], other: list[Row]) -> tuple[bool, str]:
         ours, theirs = mean(improved, "final"), mean(other, "final")
-        return ours >= theirs - ROUNDING, f"{ours:.2f} and {theirs:.2f}"
+        digits = 2 if f"{ours:.2f}" != f"{theirs:.2f}" or ours == theirs else 3
+        return ours >= theirs - ROUNDING, f"{ours:.{digits}f} and {theirs:.{digits}f}"
 
     def shallow(mine: list[Row]) -> tuple[bool, str]:
         depth = mean(mine, "dip")

@@ -40,7 +40,17 @@ def label_command(argv: Sequence[str], ask: Callable[[str], str] = input) -> int
     arguments = parser.parse_args(argv)
     from etude.status import labelled_false_positives
     from reward_classifiers.judge import load_judge
-    from reward_classifiers.labels import STORE_NAME, Answers, add_label, calls, label_queue, open_labels, picture, precision_of
+    from reward_classifiers.labels import (
+        HISTORY,
+        STORE_NAME,
+        Answers,
+        add_label,
+        calls,
+        label_queue,
+        open_labels,
+        picture,
+        precision_of,
+    )
 
     judge = load_judge(arguments.classifier)
     path = episodes_in(arguments.episodes)
@@ -65,7 +75,7 @@ def label_command(argv: Sequence[str], ask: Callable[[str], str] = input) -> int
                 continue
             answered.append(question)
             labels.append(int(answer == "y"))
-            add_label(store, source, question, answer == "y", judge.backend.frames)
+            add_label(store, source, question, answer == "y", max(HISTORY, judge.backend.frames))
         store.flush()
     print(f"{len(labels)} labels added to {out}")
     precision = precision_of(answered, labels)
@@ -167,7 +177,7 @@ def mine_command(argv: Sequence[str]) -> int:
     parser.add_argument("--count", type=int, default=50, help="frames at most (default: %(default)s)")
     arguments = parser.parse_args(argv)
     from reward_classifiers.judge import load_judge
-    from reward_classifiers.labels import STORE_NAME, add_label, open_labels
+    from reward_classifiers.labels import HISTORY, STORE_NAME, add_label, open_labels
     from reward_classifiers.relabelling import hard_negatives
 
     judge = load_judge(arguments.classifier)
@@ -179,7 +189,7 @@ def mine_command(argv: Sequence[str]) -> int:
         if found:
             with open_labels(out, source) as store:
                 for question in found:
-                    add_label(store, source, question, False, judge.backend.frames)
+                    add_label(store, source, question, False, max(HISTORY, judge.backend.frames))
                 store.flush()
     print(f"{len(found)} frames that {judge.name} wrongly calls success" + (f" added to {out}" if found else ""))
     return 0

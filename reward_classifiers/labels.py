@@ -32,6 +32,8 @@ STORE_NAME = "labels"
 Frame = tuple[str, int]
 """``<actor>:<first sequence>`` of a segment, as the page names attempts, and the row."""
 DOUBT_SHARE = 0.5
+HISTORY = 4
+"""Frames that are stored with a label: judges of up to this many may learn from it, whichever one asked."""
 
 
 @dataclass(frozen=True)

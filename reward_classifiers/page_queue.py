@@ -18,11 +18,10 @@ from etude.status import labelled_false_positives
 from etude.step import UNKNOWN
 from reward_classifiers.calibration import Rate
 from reward_classifiers.files import ClassifierError, read_description
-from reward_classifiers.labels import Answers, Look, Question, add_label, choose, doubt_of, frame_of, open_labels
+from reward_classifiers.labels import HISTORY, Answers, Look, Question, add_label, choose, doubt_of, frame_of, open_labels
 
 NEWEST = 300
 """Attempts that questions are about at most; what is older says little about the judge of today."""
-HISTORY = 4
 
 
 class PageQueue:

@@ -114,8 +114,10 @@ class GymnasiumRobot:
         """A goal-conditioned environment shows this state as the one to be reached (VaPRL); with None the task's goal again.
 
         Raises:
-            NotImplementedError: this environment has no method of this name.
+            NotImplementedError: this environment has no method of this name, or `relative_positions` are in the state.
         """
+        if self._relative:
+            raise NotImplementedError("states with robot.relative_positions cannot be shown as a goal: leave these out for vaprl")
         change = getattr(self._env.unwrapped, "show_state", None)
         if not callable(change):
             raise NotImplementedError(f"environment {self._id!r} has no `show_state`: use another recipe.reset.kind than vaprl")

@@ -267,7 +267,7 @@ class DataConfig(Model):
     successes_are_demonstrations: bool = Field(
         False,
         description="Attempts of practice that ended in success are drawn among the demonstrations too, and cloned like them "
-        "(self-imitation, Oh et al. 2018). A judge that is fooled gets its mistakes cloned.",
+        "where improvement.bc_weight is above 0 (self-imitation, Oh et al. 2018). What fools the judge is cloned as well.",
     )
     distillation_share: Literal["batch", "proportional"] = Field(
         "batch", description="proportional: demonstrations count in distillation (pa_rl) as much as among all transitions."

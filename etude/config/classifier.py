@@ -102,6 +102,10 @@ class ClassifierConfig(Model):
             raise ValueError(
                 "classifier.tuning_updates tunes a vlm in this process: leave classifier.endpoint empty, or set it to 0"
             )
+        if self.frames > 1 and self.backend in ("zero_shot", "vlm"):
+            raise ValueError(
+                f"classifier.frames {self.frames} is for cnn, vice and probe; {self.backend} looks at one: set it to 1"
+            )
         if self.backend == "zero_shot" and not self.encoder.startswith("open_clip:"):
             raise ValueError(
                 "classifier.backend 'zero_shot' compares pictures with sentences: set classifier.encoder to open_clip:…"

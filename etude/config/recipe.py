@@ -132,11 +132,21 @@ class RecipeConfig(Model):
                 "data.demonstration_share to a number"
             )
         for name in ("corrections_are_demonstrations", "successes_are_demonstrations"):
-            if getattr(data, name) and data.intervention_weights:
+            if getattr(data, name) and (data.intervention_weights or data.distillation_share == "proportional"):
                 raise ValueError(
-                    f"data.{name} changes how often rows of practice are drawn, and data.intervention_weights do not reckon with "
-                    "that: set one of them to false"
+                    f"data.{name} changes how often rows of practice are drawn, and data.intervention_weights and "
+                    "data.distillation_share 'proportional' do not reckon with that: set the first, or these, to false and batch"
                 )
+            if getattr(data, name) and data.demonstration_share == 0.0:
+                raise ValueError(
+                    f"data.{name} adds to the demonstrations of a batch, and data.demonstration_share 0 draws none: set the "
+                    "first to false"
+                )
+        if data.successes_are_demonstrations and self.reset.kind == "vaprl":
+            raise ValueError(
+                "data.successes_are_demonstrations would clone the relabelled copies of reset.kind 'vaprl', which all succeed: "
+                "set it to false"
+            )
         if data.distillation_share == "proportional":
             if self.improvement.kind != "pa_rl":
                 raise ValueError(

@@ -124,9 +124,7 @@ class BatchSampler:
         drawn: list[Drawn],
     ) -> None:
         start = 0
-        parts = list(self._chosen(phase, rows, demonstrations_only))
-        of_practice = sum(len(chosen) for ring, chosen, _ in parts if ring is self.online)
-        for ring, chosen, is_demonstration in parts:
+        for ring, chosen, is_demonstration in self._chosen(phase, rows, demonstrations_only):
             count = len(chosen)
             part = slice(start, start + count)
             start += count
@@ -141,9 +139,8 @@ class BatchSampler:
             batch["discount"][where][part] = transitions.discount
             batch["monte_carlo_return"][where][part] = ring.monte_carlo_return[chosen]
             batch["weight"][where][part] = ring.weight[chosen]
-            together = of_practice if ring is self.online else rows - of_practice
-            if self.config.distillation_share == "proportional" and together < rows:
-                batch["weight"][where][part] *= self._share_of_all(ring, phase) * rows / together
+            if self.config.distillation_share == "proportional" and count < rows:
+                batch["weight"][where][part] *= self._share_of_all(ring, phase) * rows / count
             batch["demonstration"][where][part] = is_demonstration
             if self._stuck:
                 batch["stuck"][where][part] = ring.stuck[ring.next_row[last]]
@@ -154,16 +151,19 @@ class BatchSampler:
         Practice that counts as demonstrations is drawn in proportion to its number among these; it stays online rows too.
         """
         share = shown = self._demonstrations(phase, rows, only)
-        practised = [] if only else self._practised_demonstrations(phase)
-        among = self.demonstrations.transitions(phase) + sum(own.count for own in practised)
+        practised = [] if only else [(own, own.count) for own in self._practised_demonstrations(phase) if own.count]
+        among = self.demonstrations.transitions(phase) + sum(count for _, count in practised)
+        drawn = []
+        for own, count in practised:
+            taken = min(shown, int(share * count / among + self.rng.random()))  # at random, or a few would never be drawn
+            shown -= taken
+            drawn.append((own, taken))
         success_share = self.config.success_share
-        for own in practised:
-            count = round(share * own.count / among) if own.count else 0
-            shown -= count
-            if count:
-                yield self.online, own.sample(count, self.rng), 1.0
         if shown:
             yield self.demonstrations, self.demonstrations.sample_rows(phase, shown, self.rng, success_share), 1.0
+        for own, taken in drawn:
+            if taken:
+                yield self.online, own.sample(taken, self.rng), 1.0
         if online := rows - share:
             yield self.online, self.online.sample_rows(phase, online, self.rng, success_share), 0.0
 

@@ -160,19 +160,6 @@ def test_distillation_in_proportion_to_the_data_weighs_the_rows_of_the_batch() -
     assert (BatchSampler(small_recipe(data=data, **pa_rl), *rings(90, 0), seed=0).sample(1)["weight"] == 1.0).all()
 
 
-def test_successes_among_the_demonstrations_weigh_with_practice_in_distillation() -> None:
-    data = {"batch_size": 64, "distillation_share": "proportional", "successes_are_demonstrations": True}
-    recipe = small_recipe(data=data, critic={"cql_importance_sampling": False}, improvement={"kind": "pa_rl"})
-    demonstrations, online = rings(60, 20)
-    online.observation["state"][:] = 7.0
-    batch = BatchSampler(recipe, demonstrations, online, seed=0).sample(1)
-    weight, shown = batch["weight"][0], batch["demonstration"][0]
-    practised = batch["observation"]["state"][0, ..., 0] == 7.0
-    assert shown.sum(-1).tolist() == [16, 16] and (practised * shown).sum(-1).tolist() == [4, 4]
-    np.testing.assert_allclose((weight * practised).mean(-1), 0.25, rtol=1e-6)
-    np.testing.assert_allclose((weight * ~practised).mean(-1), 0.75, rtol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -192,6 +179,22 @@ def test_successes_among_the_demonstrations_weigh_with_practice_in_distillation(
         (
             {"data": {"intervention_weights": True, "successes_are_demonstrations": True}},
             "data.successes_are_demonstrations changes how often",
+        ),
+        (
+            {
+                "critic": {"cql_importance_sampling": False},
+                "improvement": {"kind": "pa_rl"},
+                "data": {"distillation_share": "proportional", "successes_are_demonstrations": True},
+            },
+            "data.successes_are_demonstrations changes how often",
+        ),
+        (
+            {"data": {"demonstration_share": 0.0, "successes_are_demonstrations": True}},
+            "data.demonstration_share 0 draws none",
+        ),
+        (
+            {"reset": {"kind": "vaprl"}, "data": {"successes_are_demonstrations": True}},
+            "would clone the relabelled copies of reset.kind 'vaprl'",
         ),
     ],
 )

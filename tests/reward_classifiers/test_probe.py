@@ -170,6 +170,8 @@ def test_what_an_encoder_lacks_is_said() -> None:
         load_encoder("resnet")
     with pytest.raises(ValueError, match="compares pictures with sentences"):
         ClassifierConfig(backend="zero_shot")
+    with pytest.raises(ValueError, match="frames 2 is for cnn, vice and probe; vlm looks at one"):
+        ClassifierConfig(backend="vlm", model="m", deadline_s=2.0, frames=2)
 
 
 # --- CLIP -------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """The slow proof behind `make proof-learner`: recipes compared offline → online, episodic, in one process each, without ROS.
 
 Every (suite, recipe, seed) is a run of its own on one core. Its result goes to docs/results/proof-learner.json when it ends, with
-the settings that make it again; `--resume` does not repeat what is there. Table, plots with every seed and requirements follow.
-Exit status 1 when one is missed or a run fails.
+the settings that make it again; `--resume` does not repeat what is there with the settings and the budget of today. Table, plots
+with every seed and requirements follow, and which rows were made with earlier ones. Exit status 1 when a requirement is missed or
+a run fails.
 
     python tools/prove_learner.py --jobs 2
     python tools/prove_learner.py --only earl cal_ql --seeds 0
@@ -17,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks import learner_report, proofs
 from benchmarks.earl import official_demonstrations
@@ -133,10 +135,9 @@ METAWORLD = (
 """A diffusion policy repeats the noise of the expert, which squared error leaves out; so do samples of little noise. More cloning
 than this is worse here, dropout or not (pick_place, seed 10: 0.91 of 100 episodes after 4,000 updates, 0.86 after 12,000)."""
 SELF_IMITATION = ("recipe.data.successes_are_demonstrations=true", "recipe.critic.cql_samples=4")
-"""Without it Cal-QL stays where cloning left it (pick_place, seed 11: 0.94, at 5,000 steps 0.88; with it 0.92 and at 4,000
-1.00): a few starts that no demonstration covers succeed now and then, and cloning the demonstrations alone forgets how. PA-RL
-imitates its own improved actions anyway, and learns more slowly with it (0.76, at 4,000 0.88; without 0.86 and 0.94). Fewer
-samples halve the time of an update."""
+"""A few starts that no demonstration covers succeed now and then, and cloning the demonstrations alone forgets how: with a
+cloning weight of 1 and without its own successes Cal-QL went from 0.94 to 0.88, with these and 4 from 0.92 to 1.00 (pick_place,
+seed 11, one run each; docs/trials.md). PA-RL imitates its own improved actions anyway. Fewer samples halve an update's time."""
 PICK_PLACE = (replace(METAWORLD[0], overrides=(*METAWORLD[0].overrides, *SELF_IMITATION)), METAWORLD[1])
 ALL_RECIPES = (
     Entry(
@@ -182,7 +183,7 @@ SUITES = {
     "earl": Suite("earl_tabletop", 12, 8_000, 1_000, 50, ALL_RECIPES),
     "drawer_close": Suite("metaworld_drawer_close", 20, 1_000, 250, 20, METAWORLD),
     "door_open": Suite("metaworld_door_open", 20, 2_000, 500, 20, METAWORLD),
-    "pick_place": Suite("metaworld_pick_place", 20, 6_000, 1_000, 50, PICK_PLACE, explore=False),
+    "pick_place": Suite("metaworld_pick_place", 20, 10_000, 1_000, 50, PICK_PLACE, explore=False),
 }
 
 
@@ -210,6 +211,17 @@ def configuration(run: Run) -> RunConfig:
     return load_run_config(source, overrides(run.entry))
 
 
+def budget_of(run: Run) -> dict[str, Any]:
+    """The fields of a `benchmarks.episodic.Budget`, which would import jax before a worker has its core."""
+    suite = SUITES[run.suite]
+    return {
+        "online_steps": suite.online_steps if run.entry.practises else 0,
+        "evaluate_every_steps": suite.evaluate_every_steps,
+        "evaluation_episodes": suite.evaluation_episodes,
+        "explore": suite.explore,
+    }
+
+
 # --- one run, in a process of its own -----------------------------------------------------------------------------------
 
 
@@ -218,13 +230,11 @@ def perform(run: Run) -> Row:
     from benchmarks.device import jax_device
     from benchmarks.episodic import Budget, offline_to_online
 
-    config, suite = configuration(run), SUITES[run.suite]
-    steps = suite.online_steps if run.entry.practises else 0
-    budget = Budget(steps, suite.evaluate_every_steps, suite.evaluation_episodes, suite.explore)
+    config, suite, budget = configuration(run), SUITES[run.suite], budget_of(run)
     with tempfile.TemporaryDirectory(prefix="etude-proof-") as folder:
         store = Path(folder) / "demonstrations"
         origin = demonstrate(config, suite.demonstrations, store)
-        outcome = offline_to_online(config, store, budget, lambda text: print(f"{run}: {text}", flush=True))
+        outcome = offline_to_online(config, store, Budget(**budget), lambda text: print(f"{run}: {text}", flush=True))
     return {
         "suite": run.suite,
         "recipe": run.entry.name,
@@ -242,7 +252,7 @@ def perform(run: Run) -> Row:
         "demonstrations": origin,
         "base_recipe": run.entry.base,
         "settings": overrides(run.entry),
-        "budget": asdict(budget),
+        "budget": budget,
         "command": f"python tools/prove_learner.py --only {run.suite} {run.entry.name} --seeds {run.seed}",
     }
 
@@ -318,6 +328,13 @@ def missing_package(suite: str) -> str | None:
     return None
 
 
+def is_current(row: Row, run: Run) -> bool:
+    """Whether `row` was made with the settings and the budget that `run` has today."""
+    budget = budget_of(run)
+    earlier = {**row["budget"], "explore": row["budget"].get("explore", True)}  # older rows do not name it
+    return row["settings"] == overrides(run.entry) and earlier == budget
+
+
 def needs_metaworld(suite: str) -> bool:
     return SUITES[suite].task.startswith("metaworld")
 
@@ -366,7 +383,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.worker:
         return work(arguments.worker)
     rows = recorded()
-    done = {(row["suite"], row["recipe"], row["seed"]) for row in rows} if arguments.resume else set()
     wanted = chosen(arguments.only, arguments.seeds)
     for suite in dict.fromkeys(run.suite for run in wanted):
         why_not = missing_package(suite)
@@ -377,8 +393,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("nothing to run")
         return 0
     failed = []
+    made = {(row["suite"], row["recipe"], row["seed"]): row for row in rows} if arguments.resume else {}
+    due = [run for run in wanted if run.key not in made or not is_current(made[run.key], run)]
     try:
-        for run, row in run_all([run for run in wanted if run.key not in done], max(1, arguments.jobs), arguments.device):
+        for run, row in run_all(due, max(1, arguments.jobs), arguments.device):
             if row is None:
                 failed.append(run)
                 print(f"{run} failed; its messages are above", flush=True)
@@ -398,6 +416,9 @@ def report(rows: Sequence[Row], wanted: Sequence[Run], seeds: int) -> bool:
         asked = [run.entry.name for run in wanted if run.suite == suite and run.entry.practises]
         found += learner_report.checks(rows, suite, list(dict.fromkeys(asked)), seeds)
     print(learner_report.table(rows, list(SUITES)) + "\n\n" + learner_report.verdicts(found), flush=True)
+    made = {(row["suite"], row["recipe"], row["seed"]): row for row in rows}
+    if earlier := [str(run) for run in wanted if run.key in made and not is_current(made[run.key], run)]:
+        print(f"\nmade with earlier settings or budgets (--resume makes them again): {', '.join(earlier)}", flush=True)
     return any(check.passed is False for check in found)
 
 

@@ -46,7 +46,13 @@ def row(recipe: str, seed: int, curve: list[tuple[int, float]], suite: str = "ea
         "curve": curve,
         "updates_per_s": {"clone": 10.0, "online": 5.0},
         "seconds": {"online": 60.0},
+        **made_today(suite, recipe),
     }
+
+
+def made_today(suite: str, recipe: str) -> dict:
+    entry = next(entry for entry in proof.SUITES[suite].recipes if entry.name == recipe)
+    return {"settings": proof.overrides(entry), "budget": proof.budget_of(proof.Run(suite, entry, 0))}
 
 
 def earl_file(path: Path, lengths: tuple[int, ...] = (3, 2), **changes: np.ndarray) -> Path:
@@ -192,6 +198,17 @@ def test_a_failed_worker_is_reported_and_the_others_go_on(monkeypatch, tmp_path,
     monkeypatch.setattr(proof, "_start", lambda *_: pytest.fail("a recorded run was repeated"))
     assert proof.main(["--only", "earl", "rlpd", "--seeds", "1", "--resume"]) == 0
     assert "pass: earl: rlpd improves" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", [{"settings": ["recipe.data.utd=9"]}, {"budget": {"online_steps": 1}}])
+def test_a_row_of_earlier_settings_is_made_again_and_named(change, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(proof, "RESULTS", tmp_path)
+    proof.record([row("rlpd", 0, [(0, 0.4), (30, 0.8)]) | change, row("rlpd", 1, [(0, 0.4), (30, 0.8)])])
+    due = []
+    monkeypatch.setattr(proof, "run_all", lambda runs, jobs, device: due.extend(runs) or [])
+    proof.main(["--only", "earl", "rlpd", "--seeds", "0", "1", "--resume"])
+    assert [run.seed for run in due] == [0]
+    assert "--resume makes them again): earl rlpd seed 0\n" in capsys.readouterr().out
 
 
 def test_a_tiny_run_goes_from_demonstrations_to_a_row(monkeypatch, tmp_path):

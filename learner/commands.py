@@ -41,7 +41,7 @@ def train_offline(argv: Sequence[str]) -> int:
         "  etude train offline --recipe robofume --task drawer --data drawer-demonstrations --data slide-demonstrations\n"
         "  etude train offline --recipe iql --from runs/latest   (a fresh policy from what that run saw)\n"
         "  etude train offline --resume runs/offline-cal_ql-relocate-s0\n"
-        "then: etude evaluate --policy runs/<name>/policy, or etude practice run --from runs/<name>",
+        "then: etude evaluate --policy runs/<name>/policy, or etude practice run --from runs/<name> (with its configuration)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--recipe", help="name in robot_configs/recipes, or a path to a YAML file")
@@ -86,10 +86,7 @@ def train_offline(argv: Sequence[str]) -> int:
         return 130
     if practice is not None:
         (folder.root / PRACTICE_OF).write_text(f"{practice}\n{FINISHED}\n", encoding="utf-8")
-    print(
-        f"trained: {folder.root}\n  etude evaluate --policy {folder.policy}\n"
-        f"  etude practice run --from {folder.root} --config {folder.config}"
-    )
+    print(f"trained: {folder.root}\n  etude evaluate --policy {folder.policy}\n  etude practice run --from {folder.root}")
     return 0
 
 
@@ -129,11 +126,27 @@ def _begun(arguments: argparse.Namespace) -> tuple[RunFolder, RunConfig, Path | 
         base |= {"demonstrations": str(own), "prior_data": [str(path) for path in prior]}
     config = load_run_config(base, arguments.overrides, truth_without_images=True)
     _check_order(config)
+    if practice is not None:
+        _check_retraining(config.recipe)
     folder.create()
     save_config(config, folder.config)
     if practice is not None:
         (folder.root / PRACTICE_OF).write_text(f"{practice}\n", encoding="utf-8")
     return folder, config, practice
+
+
+def _check_retraining(recipe: RecipeConfig) -> None:
+    """Whether `recipe` would learn from the steps of another run at all, and as OOO does. Raises ConfigError."""
+    if recipe.data.offline_steps == 0:
+        raise ConfigError(
+            f"recipe {recipe.name!r} only clones demonstrations before practice (recipe.data.offline_steps is 0), so it would "
+            "learn nothing from that run's steps: give it e.g. recipe.data.offline_steps=20000, or use --recipe iql"
+        )
+    if recipe.critic.kind == "cal_ql":
+        raise ConfigError(
+            "critic.kind cal_ql calibrates by the returns of whoever collected the steps, and a run's are of many policies: "
+            "add recipe.critic.kind=cql, or use --recipe iql"
+        )
 
 
 def _check_order(config: RunConfig) -> None:

@@ -71,7 +71,7 @@ def train(
         practice: episode store of a practice run, or None; its rows are never cloned.
 
     Raises:
-        ConfigError: the recipe asks for no updates, or a direction has no data.
+        ConfigError: the recipe asks for no updates or a direction has no data.
     """
     recipe = config.recipe
     specs = EpisodeStore.open(demonstrations, "r")

@@ -83,10 +83,8 @@ class CriticPart(Protocol):
 
 
 class PolicyPart(Protocol):
-    """A module in learner/policies."""
-
-    HAS_LOG_PROB: bool
-    """Whether `sample` is reparameterised and gives log densities (needed by `gradient`, importance sampling, entropy)."""
+    """A module in learner/policies, named in `etude.config.axes`: under `WithDensity` when its `sample` is reparameterised and
+    gives log densities (needed by `gradient`, importance sampling and entropy), or else under `WithoutDensity`."""
 
     def init(self, recipe: RecipeConfig, key: jax.Array, features: jax.Array, action_dim: int) -> Params: ...
 

@@ -177,25 +177,23 @@ class Agent:
         key, loss_key, novelty_key = jax.random.split(state.key, 3)
         direction_keys = jax.random.split(loss_key, len(self.directions))
         only_acting = self.recipe.data.train_only_acting and stage == "online"
-        reward, terminal, novelty = batch["reward"], batch["terminal"], state.novelty
+        reward, terminal = batch["reward"], batch["terminal"]
         if self.learned_rewards and stage == "online":
             reward, terminal = self.learned_rewards.relabel(state.discriminators, state.statistics, batch)
             batch = batch | {"reward": reward}
-        if self.recipe.data.rnd_coefficient > 0 and stage == "online":
-            reward, novelty = self._with_bonus(state, batch, novelty_key)
-
         encoder_rate = self._encoder_rate(stage)
 
-        def total_loss(trained: Params) -> tuple[jax.Array, Metrics]:
+        def total_loss(trained: Params) -> tuple[jax.Array, tuple[Metrics, Params]]:
             encoder, critic, policy, log_temperature = trained
             z = self.encode(encoder, state.statistics, batch["observation"])
             z = z if encoder_rate else jax.lax.stop_gradient(z)
             z_next = jax.lax.stop_gradient(self.encode(encoder, state.statistics, batch["next_observation"]))
+            bonus, novelty = self._novelty(state, z_next, novelty_key, stage)
             rows = Rows(
                 z=z,
                 z_next=z_next,
                 action=batch["action"],
-                reward=reward,
+                reward=reward + bonus,
                 terminal=terminal,
                 discount=batch["discount"],
                 monte_carlo_return=batch["monte_carlo_return"],
@@ -217,10 +215,10 @@ class Agent:
             )
             if only_acting:
                 losses = losses * batch["trained"]
-            return losses.sum(), metrics
+            return losses.sum(), (metrics, novelty)
 
         trained = (state.encoder, state.critic, state.policy, state.log_temperature)
-        gradients, metrics = jax.grad(total_loss, has_aux=True)(trained)
+        gradients, (metrics, novelty) = jax.grad(total_loss, has_aux=True)(trained)
         (encoder, critic), critic_optimiser = optimisers.apply(
             self.critic_optimiser, gradients[:2], state.critic_optimiser, (state.encoder, state.critic)
         )
@@ -241,6 +239,12 @@ class Agent:
             critic, target, policy, average, log_temperature = only(
                 batch["trained"], (critic, target, policy, average, log_temperature), before
             )
+            rest = partial(optimisers.resting, batch["trained"])
+            of = (encoder, critic)
+            critic_optimiser = rest(self.critic_optimiser, critic_optimiser, state.critic_optimiser, of, (False, True))
+            policy_optimiser = rest(self.policy_optimiser, policy_optimiser, state.policy_optimiser, policy)
+            of = self.temperature_optimiser, temperature_optimiser, state.temperature_optimiser, log_temperature
+            temperature_optimiser = rest(*of)
         state = dataclasses.replace(
             state,
             encoder=encoder,
@@ -370,12 +374,13 @@ class Agent:
         targets_of = map_directions(targets, state.critic, state.policy_average, z, batch["action"], batch["candidates"], keys)
         return jnp.asarray(targets_of)
 
-    def _with_bonus(self, state: AgentState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Params]:
-        """The batch's rewards ``(D, B)`` with the novelty bonus of the next observations, and the updated novelty networks."""
-        z = self.encode(state.encoder, state.statistics, batch["next_observation"])
-        flat = z.reshape(-1, z.shape[-1])
-        bonus = rnd.bonus(state.novelty, flat).reshape(batch["reward"].shape)
-        return batch["reward"] + self.recipe.data.rnd_coefficient * bonus, rnd.update(state.novelty, flat, key)
+    def _novelty(self, state: AgentState, z_next: jax.Array, key: jax.Array, stage: Stage) -> tuple[jax.Array | float, Params]:
+        """The novelty bonus ``(D, B)`` of the next features ``(D, B, f)``, and the novelty networks after them."""
+        coefficient = self.recipe.data.rnd_coefficient
+        if not coefficient or stage != "online":
+            return 0.0, state.novelty
+        flat = z_next.reshape(-1, z_next.shape[-1])
+        return coefficient * rnd.bonus(state.novelty, flat).reshape(z_next.shape[:-1]), rnd.update(state.novelty, flat, key)
 
     def update_block(self, stage: Stage) -> Any:
         """A jitted ``(state, batches) -> (state, metrics)`` that does K updates in one call.
@@ -478,11 +483,11 @@ class Agent:
 
 
 def _while_practising(recipe: RecipeConfig) -> RecipeConfig:
-    """The recipe with the settings that practice replaces."""
+    """The recipe with the settings that practice replaces. Returns with a novelty bonus have no bounds."""
     critic = recipe.critic
-    if critic.cql_online_weight is None:
-        return recipe
-    return recipe.model_copy(update={"critic": critic.model_copy(update={"cql_weight": critic.cql_online_weight})})
+    weight = critic.cql_weight if critic.cql_online_weight is None else critic.cql_online_weight
+    bound = critic.bound_targets and not recipe.data.rnd_coefficient
+    return recipe.model_copy(update={"critic": critic.model_copy(update={"cql_weight": weight, "bound_targets": bound})})
 
 
 def _embedded(recipe: RecipeConfig, instructions: Mapping[str, str] | None) -> np.ndarray:

@@ -55,8 +55,13 @@ class CriticConfig(Model):
     expectile: float = Field(0.7, gt=0, lt=1)
 
 
+WithDensity = Literal["gaussian"]
+WithoutDensity = Literal["diffusion", "flow", "autoregressive", "external"]
+"""Policy classes by whether their actions have a log density, which `gradient`, importance sampling and entropy need."""
+
+
 class PolicyConfig(Model):
-    kind: Literal["gaussian", "diffusion", "flow", "autoregressive", "external"] = "gaussian"
+    kind: Literal[WithDensity, WithoutDensity] = "gaussian"
     hidden: tuple[int, ...] = (256, 256)
     layer_norm: bool = True
     learning_rate: float = Field(5e-4, gt=0)

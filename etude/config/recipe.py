@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from pydantic import Field, model_validator
 
 from etude.config.axes import (
@@ -14,6 +16,7 @@ from etude.config.axes import (
     PolicyConfig,
     ResetConfig,
     RewardConfig,
+    WithDensity,
 )
 from etude.config.model import Model
 from etude.specs import PHASES
@@ -76,12 +79,13 @@ class RecipeConfig(Model):
             raise ValueError(
                 f"improvement.kind {improvement.kind!r} asks a critic, and critic.kind is 'none': use bc, or a critic"
             )
-        if improvement.kind == "gradient" and policy != "gaussian":
+        dense = policy in get_args(WithDensity)
+        if improvement.kind == "gradient" and not dense:
             raise ValueError(
                 f"improvement.kind 'gradient' differentiates the action's log density, which a {policy} policy lacks: use "
                 "pa_rl or awr"
             )
-        if policy != "gaussian" and critic.kind in ("cql", "cal_ql") and critic.cql_importance_sampling:
+        if not dense and critic.kind in ("cql", "cal_ql") and critic.cql_importance_sampling:
             raise ValueError(
                 f"critic.cql_importance_sampling needs log densities, which a {policy} policy does not have: set it to false"
             )
@@ -89,10 +93,14 @@ class RecipeConfig(Model):
             raise ValueError("improved actions (pa_rl) have no log density: set critic.cql_importance_sampling to false")
         if critic.acting == "target" and improvement.kind != "pa_rl":
             raise ValueError("only actions that pa_rl improves are chosen with critics: leave critic.acting at newest")
-        if critic.backup_entropy and (policy != "gaussian" or improvement.kind != "gradient"):
-            raise ValueError("critic.backup_entropy needs the entropy of a gaussian policy improved by gradient: set it to false")
+        if critic.backup_entropy and (not dense or improvement.kind != "gradient"):
+            raise ValueError(
+                f"critic.backup_entropy needs a policy with log densities ({', '.join(get_args(WithDensity))}) improved by "
+                "gradient: set it to false"
+            )
         if self.policy.sampling_noise != 1.0 and policy not in ("diffusion", "flow"):
             raise ValueError(f"policy.sampling_noise is for diffusion and flow, and policy.kind is {policy!r}: leave it at 1")
+        self._policy_fits()
         self._data_fits()
         self._external_policy_fits()
         self._learned_rewards_fit()
@@ -114,6 +122,27 @@ class RecipeConfig(Model):
                 )
         return self
 
+    def _policy_fits(self) -> None:
+        """Numbers of policy and cloning that contradict each other, refused with the reason."""
+        policy, improvement = self.policy, self.improvement
+        if policy.kind == "autoregressive" and policy.width % policy.heads:
+            raise ValueError(f"policy.width {policy.width} does not divide into policy.heads {policy.heads}: make it a multiple")
+        if policy.log_std_min > policy.log_std_max:
+            raise ValueError(
+                f"policy.log_std_min {policy.log_std_min:g} is above policy.log_std_max {policy.log_std_max:g}: lower it"
+            )
+        if improvement.bc_schedule == "annealed":
+            if max(improvement.bc_weight, improvement.bc_end_weight) > 1:
+                raise ValueError(
+                    "improvement.bc_schedule 'annealed' weighs cloning λ and the critic 1 − λ, so improvement.bc_weight "
+                    f"{improvement.bc_weight:g} and bc_end_weight {improvement.bc_end_weight:g} must be at most 1"
+                )
+            if improvement.bc_anneal_end < improvement.bc_anneal_start:
+                raise ValueError(
+                    f"improvement.bc_anneal_end {improvement.bc_anneal_end} is before bc_anneal_start "
+                    f"{improvement.bc_anneal_start}: raise it"
+                )
+
     def _data_fits(self) -> None:
         """What the data axis cannot give to the parts, refused with the reason."""
         data = self.data
@@ -121,6 +150,11 @@ class RecipeConfig(Model):
             raise ValueError(
                 f"policy.chunk is {self.policy.chunk}, and reward.kind 'intervention' blames the action before a take-over: it "
                 "cuts the chunk, so the blame would fall on actions that were never executed. Set policy.chunk to 1"
+            )
+        if data.rnd_coefficient > 0 and self.critic.head == "hl_gauss":
+            raise ValueError(
+                "data.rnd_coefficient adds a bonus without a bound to the reward, and critic.head 'hl_gauss' needs to know the "
+                "range of returns: set critic.head to scalar"
             )
         if data.train_only_acting and self.reset.kind == "instruction":
             raise ValueError(
@@ -238,6 +272,11 @@ class RecipeConfig(Model):
             raise ValueError(
                 f"the {' and '.join(learned)} reward is learned while practising, and critic.kind cal_ql calibrates by the "
                 "returns of stored rewards: use td or cql"
+            )
+        if self.reward.kind == "intervention" and critic.kind == "cal_ql":
+            raise ValueError(
+                "reward.kind 'intervention' puts its -1 where a person takes over, after the returns that critic.kind cal_ql "
+                "calibrates by were summed: use td or cql"
             )
         if self.reward.kind == "q_weighted" and critic.kind == "none":
             raise ValueError(

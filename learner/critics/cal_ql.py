@@ -53,6 +53,8 @@ def loss(
     members = ensemble.draw(config, subset_key)
     q = ensemble.values(config, ensemble.take(params["q"], members), rows.z, candidates)
     q_random, q_current, q_next = jnp.split(q, [config.cql_samples, config.cql_samples + current.shape[0]], axis=1)
+    # an improvement whose N proposals are all the same action (pa_rl) is asked for it once, and it counts N times
+    q_current, q_next = (jnp.repeat(q, config.cql_samples // q.shape[1], axis=1) for q in (q_current, q_next))
     q_data = ensemble.take(q_data, members)
     ood = out_of_distribution_value(
         config,
@@ -90,8 +92,7 @@ def out_of_distribution_value(
     The logarithm of the number of entries is not subtracted, as in the official release: it is constant.
 
     Args:
-        q_random, q_current, q_next: ``(E, n, B)``: uniform actions, policy actions at s, policy actions at s' scored at s; n may
-            differ between the three.
+        q_random, q_current, q_next: ``(E, n, B)``: uniform actions, policy actions at s, policy actions at s' scored at s.
         log_prob_current, log_prob_next: ``(n, B)``, treated as constants; used by importance sampling only.
         q_data: ``(E, B)``, enters the set only without importance sampling.
         monte_carlo_return: ``(B,)`` G on transformed rewards; −inf switches calibration off for a row (plain CQL).

@@ -16,8 +16,6 @@ from learner.networks.transformer import ActionTransformer
 
 Params = Any
 
-HAS_LOG_PROB = False
-
 
 def init(recipe: RecipeConfig, key: jax.Array, features: jax.Array, action_dim: int) -> Params:
     """Parameters for features ``(1, f)``. Raises ValueError when the heads do not divide the width."""

@@ -18,7 +18,6 @@ from learner.networks.residual import ResidualNet
 
 Params = Any
 
-HAS_LOG_PROB = False
 
 COSINE_OFFSET = 0.008  # Nichol & Dhariwal 2021, equation 17
 LARGEST_BETA = 0.999

@@ -15,8 +15,6 @@ from etude.config import RecipeConfig
 
 Params = Any
 
-HAS_LOG_PROB = False
-
 
 def init(recipe: RecipeConfig, key: jax.Array, features: jax.Array, action_dim: int) -> Params:
     """No parameters."""

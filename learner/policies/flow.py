@@ -17,8 +17,6 @@ from learner.networks.residual import ResidualNet
 
 Params = Any
 
-HAS_LOG_PROB = False
-
 
 def init(recipe: RecipeConfig, key: jax.Array, features: jax.Array, action_dim: int) -> Params:
     """Parameters for features ``(1, f)``."""

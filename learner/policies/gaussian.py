@@ -15,7 +15,6 @@ from learner.networks.mlp import MLP
 
 Params = Any
 
-HAS_LOG_PROB = True
 
 LARGEST_ACTION = 0.99999  # executed actions are clipped to this before their density is asked: atanh(±1) is infinite
 

@@ -29,6 +29,18 @@ def test_every_recipe_is_sound_named_like_its_file_and_explains_itself(path) -> 
         ({"critic": {"ensemble": 2, "subset_min": 3}}, "subset_min"),
         ({"improvement": {"kind": "pa_rl", "candidates": 4, "keep": 8}}, "keep"),
         ({"critic": {"head": "hl_gauss", "value_min": 1.0, "value_max": 0.0}}, "value_min"),
+        ({"policy": {"log_std_min": 1.0, "log_std_max": 0.0}}, "log_std_min 1 is above"),
+        (
+            {"policy": {"kind": "autoregressive", "width": 30, "heads": 4}, "improvement": {"kind": "bc"}},
+            "width 30 does not divide into policy.heads 4",
+        ),
+        ({"improvement": {"bc_schedule": "annealed", "bc_weight": 4.0}}, "at most 1"),
+        ({"improvement": {"bc_schedule": "annealed", "bc_anneal_start": 9, "bc_anneal_end": 8}}, "bc_anneal_end 8 is before"),
+        (
+            {"critic": {"head": "hl_gauss", "value_min": -100, "value_max": 1}, "data": {"rnd_coefficient": 0.5}},
+            "a bonus without a bound",
+        ),
+        ({"critic": {"kind": "cal_ql"}, "reward": {"kind": "intervention"}}, "after the returns"),
         ({"critic": {"ensembel": 3}}, "Did you mean 'ensemble'"),
         ({"policy": {"kind": "gausian"}}, "policy.kind"),
     ],

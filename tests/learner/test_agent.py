@@ -259,9 +259,41 @@ def test_the_novelty_bonus_is_for_practice_only_and_changes_the_rewards() -> Non
     assert (loud["critic/target_mean"] > quiet["critic/target_mean"]).all()
 
 
-def test_each_frame_is_encoded_once_per_update(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_targets_with_a_novelty_bonus_are_not_clipped_while_practising() -> None:
+    """Rewards of 0 and -1 allow returns of 0 at most, and what is new may be worth more than success."""
+    recipe = small_recipe(
+        critic={"bound_targets": True},
+        data={"rnd_coefficient": 100.0},
+        reward={"kind": "environment", "success": 0.0, "step": -1.0},
+    )
+    agent = Agent(recipe, STATE_ONLY, ACTION)
+    state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
+    update = jax.jit(agent.update, static_argnames="stage")
+    batch = random_batch(np.random.default_rng(0), STATE_ONLY, 4)
+    assert (update(state, batch, stage="online")[1]["critic/target_mean"] > 1.0).all()
+    assert (update(state, batch, stage="offline")[1]["critic/target_mean"] <= 0.0).all()
+
+
+def test_the_switch_to_practice_begins_the_optimisers_anew_unless_the_recipe_keeps_them() -> None:
+    batch = random_batch(np.random.default_rng(0), STATE_ONLY, 4)
+    for reset in (True, False):
+        agent = Agent(small_recipe(data={"reset_optimisers": reset}), STATE_ONLY, ACTION)
+        state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
+        fresh = (state.critic_optimiser, state.policy_optimiser, state.temperature_optimiser)
+        trained, _ = jax.jit(agent.update)(state, batch)
+        after = agent.begin_practice(trained)
+        kept = (trained.critic_optimiser, trained.policy_optimiser, trained.temperature_optimiser)
+        of_practice = (after.critic_optimiser, after.policy_optimiser, after.temperature_optimiser)
+        assert _moved(fresh, kept)
+        assert not _moved(of_practice, fresh if reset else kept)
+        assert not _moved(after.critic, trained.critic) and not _moved(after.policy, trained.policy)
+
+
+@pytest.mark.parametrize("rnd_coefficient", [0.0, 1.0])
+def test_each_frame_is_encoded_once_per_update(rnd_coefficient: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two directions, one camera: the encoder runs twice (observations, next observations), each on all rows at once."""
-    agent = Agent(small_recipe(critic={"kind": "cal_ql"}), OBSERVATION, ACTION)
+    recipe = small_recipe(critic={"kind": "cal_ql"}, data={"rnd_coefficient": rnd_coefficient})
+    agent = Agent(recipe, OBSERVATION, ACTION)
     state = agent.init(jax.random.key_data(jax.random.key(0)), np.zeros(2), np.ones(2))
     encoded: list[int] = []
     encode = agent.encode

@@ -261,12 +261,16 @@ def _record(calls: list[Any]) -> Callable[..., Any]:
     return propose
 
 
+@pytest.mark.parametrize("kind", ["cal_ql", "cql"])
 @pytest.mark.parametrize("max_backup", [True, False])
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("importance_sampling", [True, False])
-def test_the_cal_ql_loss_equals_its_equations(importance_sampling: bool, temperature: float, max_backup: bool) -> None:
+def test_the_conservative_losses_equal_their_equations(
+    importance_sampling: bool, temperature: float, max_backup: bool, kind: str
+) -> None:
+    critic = {"cal_ql": cal_ql, "cql": cql}[kind]
     recipe = _recipe(
-        kind="cal_ql",
+        kind=kind,
         cql_importance_sampling=importance_sampling,
         cql_temperature=temperature,
         cql_max_target_backup=max_backup,
@@ -275,13 +279,14 @@ def test_the_cal_ql_loss_equals_its_equations(importance_sampling: bool, tempera
     params, target, rows = _init(cal_ql, recipe), _init(cal_ql, recipe, 1), _rows()
     calls: list[Any] = []
     key = jax.random.key(7)
-    loss, metrics = cal_ql.loss(recipe, params, target, rows, _of(rows, _record(calls)), key)
+    loss, metrics = critic.loss(recipe, params, target, rows, _of(rows, _record(calls)), key)
     (next_z, b, log_b), (z, a, log_a) = calls
     np.testing.assert_array_equal(next_z, rows.z_next)
     np.testing.assert_array_equal(z, rows.z)
     uniform = np.asarray(jax.random.uniform(jax.random.split(key, 5)[2], (4, B, D), minval=-1.0, maxval=1.0))
 
     r, g, terminal = (np.asarray(x, np.float64) for x in (rows.reward, rows.monte_carlo_return, rows.terminal))
+    g = g if kind == "cal_ql" else np.full_like(g, -np.inf)  # CQL takes no entry's maximum with a return
     wide_z, wide_next = np.broadcast_to(z, (4, B, F)), np.broadcast_to(next_z, (4, B, F))
     following = _numpy_q(target, wide_next, b).min(0)
     y = r + 0.9 * (1.0 - terminal) * (following.max(0) if max_backup else following[0])
@@ -356,7 +361,7 @@ def test_the_uniform_log_density_of_two_dimensions_is_minus_two_ln_two() -> None
     np.testing.assert_allclose(float(value[0, 0]), 2.0 * np.log(2.0), rtol=1e-6)
 
 
-def test_a_policy_without_densities_and_with_one_action_needs_no_importance_sampling() -> None:
+def test_the_one_action_of_a_policy_without_densities_stands_for_all_its_samples() -> None:
     recipe = _recipe(kind="cal_ql", cql_importance_sampling=False)
     params, rows = _init(cal_ql, recipe), _rows()
     loss, metrics = cal_ql.loss(recipe, params, params, rows, _of(rows, _one), jax.random.key(0))
@@ -367,8 +372,8 @@ def test_a_policy_without_densities_and_with_one_action_needs_no_importance_samp
     v = np.concatenate(
         [
             _numpy_q(params, np.broadcast_to(z, (4, B, F)), uniform),
-            np.maximum(_numpy_q(params, z, np.tanh(z[:, :D])), g)[:, None],
-            np.maximum(_numpy_q(params, z, np.tanh(np.asarray(rows.z_next)[:, :D])), g)[:, None],
+            np.maximum(_numpy_q(params, z, np.tanh(z[:, :D])), g)[:, None].repeat(4, 1),
+            np.maximum(_numpy_q(params, z, np.tanh(np.asarray(rows.z_next)[:, :D])), g)[:, None].repeat(4, 1),
             q_data[:, None],
         ],
         axis=1,

@@ -38,7 +38,7 @@ def _supervised_loss(recipe: RecipeConfig, params: Any, features: jax.Array, act
     return ((features @ params["w"] - action) ** 2).sum(-1)
 
 
-POLICY: Any = SimpleNamespace(HAS_LOG_PROB=True, sample=_sample, act=_act, supervised_loss=_supervised_loss)
+POLICY: Any = SimpleNamespace(sample=_sample, act=_act, supervised_loss=_supervised_loss)
 PARAMS = {"w": jnp.array([[0.3, -0.2], [0.1, 0.4], [-0.5, 0.2]]), "s": jnp.float32(-1.0)}
 
 

@@ -277,6 +277,13 @@ def test_combinations_that_cannot_work_are_refused(changes, message):
         small_recipe(**changes)
 
 
+def with_moments(state):
+    """What a resting direction must keep, leaves ``(D, …)``: parameters, and what its optimisers remember."""
+    parameters = (state.critic, state.target_critic, state.policy, state.policy_average)
+    (_, critic_mean), (_, critic_variance) = (getattr(state.critic_optimiser[0], name) for name in ("mu", "nu"))
+    return *parameters, critic_mean, critic_variance, state.policy_optimiser[0].mu, state.policy_optimiser[0].nu
+
+
 def test_only_the_direction_that_practised_last_is_trained():
     recipe = small_recipe(data={"train_only_acting": True})
     agent = Agent(recipe, STATE_ONLY, ACTION)
@@ -285,9 +292,9 @@ def test_only_the_direction_that_practised_last_is_trained():
     prior, online = rings(practised=("forward",))
     sampler = BatchSampler(recipe, prior, online, 0)
     for acting in (0, 1):
-        before = jax.tree.map(np.asarray, (state.critic, state.target_critic, state.policy, state.policy_average))
+        before = jax.tree.map(np.asarray, with_moments(state))
         state, _ = block(state, jax.tree.map(jnp.asarray, sampler.sample(2)))
-        after = (state.critic, state.target_critic, state.policy, state.policy_average)
+        after = with_moments(state)
         resting = 1 - acting
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[resting], b[resting]), before, after)  # noqa: B023
         for a, b in zip(before, after, strict=True):

@@ -252,6 +252,22 @@ def test_practice_does_not_begin_from_a_retraining_that_has_not_ended(monkeypatc
     commands.refuse_unfinished_retraining(origin)  # never was a retraining
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"data": {"offline_steps": 0}}, "would learn nothing from that run"),
+        ({"critic": {"kind": "cal_ql"}}, "add recipe.critic.kind=cql"),
+    ],
+)
+def test_a_recipe_that_would_not_learn_from_the_steps_of_a_run_is_refused(changes, reason, monkeypatch, tmp_path):
+    monkeypatch.setattr(commands, "runs_root", lambda: tmp_path / "runs")
+    origin = folder_in(tmp_path / "origin")
+    save_config(config(**changes), origin.config)
+    with pytest.raises(ConfigError, match=reason):
+        commands.train_offline(["--from", str(origin.root)])
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_resumed_training_takes_no_overrides(tmp_path):
     save_config(config(), folder_in(tmp_path / "run").config)
     with pytest.raises(ConfigError, match="overrides are not possible"):

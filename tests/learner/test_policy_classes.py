@@ -21,8 +21,8 @@ from learner.policies import autoregressive, diffusion, flow
 
 SMALL: dict[str, dict[str, Any]] = {
     "gaussian": {"hidden": (32,)},
-    "diffusion": {"width": 64, "blocks": 1, "sampling_steps": 10},
-    "flow": {"width": 64, "blocks": 1, "sampling_steps": 10},
+    "diffusion": {"width": 64, "blocks": 1},
+    "flow": {"width": 64, "blocks": 1},
     "autoregressive": {"width": 32, "heads": 4, "blocks": 1, "bins": 32},
 }
 MANY_MODES = ["diffusion", "flow", "autoregressive"]
@@ -101,7 +101,8 @@ def fitted_samples(kind: str) -> np.ndarray:
 def test_two_modes_are_both_kept(kind: str) -> None:
     samples = fitted_samples(kind)[:, 0]
     first, second = (np.abs(samples - sign * MODE).max(-1) < NEAR for sign in (1, -1))
-    assert (first | second).mean() > 0.9
+    # the published five denoising or Euler steps leave a tenth on the way between the two, ten steps half of that
+    assert (first | second).mean() > 0.85
     assert 0.25 < first.mean() < 0.75 and 0.25 < second.mean() < 0.75
 
 
@@ -445,8 +446,3 @@ def test_one_dimension_needs_no_past() -> None:
 
     actions, loss = run(params)
     assert actions.shape == (2, 4, 1) and loss.shape == (4,) and np.isfinite(loss).all()
-
-
-def test_heads_that_do_not_divide_the_width_are_refused() -> None:
-    with pytest.raises(ValueError, match="a multiple of the heads"):
-        autoregressive.init(recipe("autoregressive", width=30, heads=4), KEY, jnp.zeros((1, 3)), 2)

@@ -189,6 +189,20 @@ def test_poses_instead_of_images_are_rewarded_by_the_environment_whatever_the_fi
         practice.configure(arguments(config=pixels, observation="state", overrides=["recipe.reward.kind=classifier"]))
 
 
+def test_a_run_that_begins_from_another_has_its_configuration_unless_told_otherwise(tmp_path) -> None:
+    origin = RunFolder(tmp_path / "offline-cal_ql-relocate-s0")
+    origin.create()
+    with pytest.raises(ConfigError, match="not a run folder"):
+        practice.configure(arguments(origin=origin.root))
+    practice.save_config(
+        practice.configure(arguments(observation="state", task="relocate", overrides=["recipe=cal_ql"])), origin.config
+    )
+    config = practice.configure(arguments(origin=origin.root, minutes=3.0))
+    assert (config.recipe.name, config.task.name, config.observation, config.minutes) == ("cal_ql", "relocate", "state", 3.0)
+    demo = practice.CONFIG_ROOT / "runs" / "demo_state.yaml"
+    assert practice.configure(arguments(origin=origin.root, config=demo)).task.name == "slide"
+
+
 def test_the_final_evaluation_of_a_resumed_run_becomes_a_point_of_the_curve_without_touching_the_old_file(tmp_path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.create()

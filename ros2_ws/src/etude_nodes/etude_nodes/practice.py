@@ -52,13 +52,20 @@ def run_command(argv: Sequence[str]) -> int:
         description="Start a run: learner, actor and page as processes that talk over ROS 2. Ctrl-C stops and keeps it.",
         epilog="examples:\n  etude practice run --config robot_configs/runs/demo.yaml\n"
         "  etude practice run --headless --minutes 20 --seed 1\n"
-        "  etude practice run --task drawer --observation state recipe.critic.ensemble=10",
+        "  etude practice run --task drawer --observation state recipe.critic.ensemble=10\n"
+        "  etude practice run --from runs/offline-cal_ql-relocate-s0 --minutes 20",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, help="run YAML (default: robot_configs/runs/demo.yaml, or demo_state.yaml)")
+    parser.add_argument(
+        "--config", type=Path, help="run YAML (default: that of --from, or robot_configs/runs/demo.yaml, or demo_state.yaml)"
+    )
     parser.add_argument("--name", help="name of the run folder (default: from config, task, observation, seed and time)")
     parser.add_argument(
-        "--from", dest="origin", type=Path, metavar="RUN", help="begin with the policy, replay and classifier of this run"
+        "--from",
+        dest="origin",
+        type=Path,
+        metavar="RUN",
+        help="begin with the configuration, policy, replay and classifier of this run",
     )
     parser.add_argument("--minutes", type=float, help="practise for so long, evaluate, write the summary and end")
     parser.add_argument("--seed", type=int)
@@ -118,8 +125,13 @@ def resume_command(argv: Sequence[str]) -> int:
 
 
 def configure(arguments: argparse.Namespace) -> RunConfig:
-    """The run's configuration from file, conveniences and overrides. Raises ConfigError."""
-    path = arguments.config or CONFIG_ROOT / "runs" / ("demo_state.yaml" if arguments.observation == "state" else "demo.yaml")
+    """The run's configuration from file (with ``--from``, that of the run it begins from), conveniences and overrides.
+
+    Raises:
+        ConfigError: a file, a key or a value is wrong, or ``--from`` names no run.
+    """
+    demo = CONFIG_ROOT / "runs" / ("demo_state.yaml" if arguments.observation == "state" else "demo.yaml")
+    path = arguments.config or (open_run(arguments.origin)[0].config if arguments.origin is not None else demo)
     overrides = []
     for key in ("task", "observation", "seed", "minutes"):
         if (value := getattr(arguments, key)) is not None:

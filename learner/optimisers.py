@@ -18,30 +18,31 @@ def adam(learning_rate: float, warmup_steps: int = 0) -> optax.GradientTransform
 
 
 def apply(
-    optimiser: optax.GradientTransformation, gradients: Params, state: optax.OptState, params: Params
-) -> tuple[Params, optax.OptState]:
-    """Parameters and optimiser state after one step."""
-    updates, state = optimiser.update(gradients, state, params)
-    return optax.apply_updates(params, updates), state
-
-
-def resting(
-    trained: jax.Array,
     optimiser: optax.GradientTransformation,
-    after: optax.OptState,
-    before: optax.OptState,
+    gradients: Params,
+    state: optax.OptState,
     params: Params,
+    trained: jax.Array | None = None,
     directed: Any = True,
-) -> optax.OptState:
-    """`after` with the moments of the directions that rest as they were `before`; the count of steps is of all directions.
+) -> tuple[Params, optax.OptState]:
+    """Parameters and optimiser state after one step.
 
     Args:
-        trained: ``(D,)``, 0 for a direction that rests.
-        params: what the optimiser is of.
+        trained: ``(D,)``, 0 for a direction that rests: its parameters and moments stay as they are, only the count of steps is
+            of all directions. None: none rests.
         directed: a prefix of `params`, True where leaves have a leading axis of directions.
     """
+    updates, after = optimiser.update(gradients, state, params)
+    moved = optax.apply_updates(params, updates)
+    if trained is None:
+        return moved, after
+
+    def choose(mark: bool, a: jax.Array, b: jax.Array) -> jax.Array:
+        chosen: jax.Array = only(trained, a, b) if mark else a
+        return chosen
+
     of_params = jax.tree.broadcast(directed, params)
-    marks = optax.tree_utils.tree_map_params(
-        optimiser, lambda _, mark: mark, after, of_params, transform_non_params=lambda _: False
+    of_state = optax.tree_utils.tree_map_params(
+        optimiser, lambda _, mark: mark, state, of_params, transform_non_params=lambda _: False
     )
-    return jax.tree.map(lambda mark, a, b: only(trained, a, b) if mark else a, marks, after, before)
+    return jax.tree.map(choose, of_params, moved, params), jax.tree.map(choose, of_state, after, state)

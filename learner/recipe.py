@@ -219,32 +219,24 @@ class Agent:
 
         trained = (state.encoder, state.critic, state.policy, state.log_temperature)
         gradients, (metrics, novelty) = jax.grad(total_loss, has_aux=True)(trained)
-        (encoder, critic), critic_optimiser = optimisers.apply(
-            self.critic_optimiser, gradients[:2], state.critic_optimiser, (state.encoder, state.critic)
+        step = partial(optimisers.apply, trained=batch["trained"] if only_acting else None)
+        (encoder, critic), critic_optimiser = step(
+            self.critic_optimiser, gradients[:2], state.critic_optimiser, (state.encoder, state.critic), directed=(False, True)
         )
         encoder = encoder if encoder_rate == 1.0 else _towards(state.encoder, encoder, encoder_rate)
         policy, average, policy_optimiser = state.policy, state.policy_average, state.policy_optimiser
         if improve and (stage != "offline" or self._policy_learns_offline):
             optimiser = self.online_policy_optimiser if stage == "online" else self.policy_optimiser
-            policy, policy_optimiser = optimisers.apply(optimiser, gradients[2], policy_optimiser, policy)
+            policy, policy_optimiser = step(optimiser, gradients[2], policy_optimiser, policy)
             average = _towards(average, policy, self._average_rate(state.updates, stage))
         log_temperature, temperature_optimiser = state.log_temperature, state.temperature_optimiser
         if improve and stage != "clone":
-            log_temperature, temperature_optimiser = optimisers.apply(
+            log_temperature, temperature_optimiser = step(
                 self.temperature_optimiser, gradients[3], temperature_optimiser, log_temperature
             )
         target = _towards(state.target_critic, critic, self.recipe.critic.tau)
         if only_acting:
-            before = (state.critic, state.target_critic, state.policy, state.policy_average, state.log_temperature)
-            critic, target, policy, average, log_temperature = only(
-                batch["trained"], (critic, target, policy, average, log_temperature), before
-            )
-            rest = partial(optimisers.resting, batch["trained"])
-            of = (encoder, critic)
-            critic_optimiser = rest(self.critic_optimiser, critic_optimiser, state.critic_optimiser, of, (False, True))
-            policy_optimiser = rest(self.policy_optimiser, policy_optimiser, state.policy_optimiser, policy)
-            of = self.temperature_optimiser, temperature_optimiser, state.temperature_optimiser, log_temperature
-            temperature_optimiser = rest(*of)
+            target, average = only(batch["trained"], (target, average), (state.target_critic, state.policy_average))
         state = dataclasses.replace(
             state,
             encoder=encoder,

@@ -268,7 +268,6 @@ def _record(calls: list[Any]) -> Callable[..., Any]:
 def test_the_conservative_losses_equal_their_equations(
     importance_sampling: bool, temperature: float, max_backup: bool, kind: str
 ) -> None:
-    critic = {"cal_ql": cal_ql, "cql": cql}[kind]
     recipe = _recipe(
         kind=kind,
         cql_importance_sampling=importance_sampling,
@@ -279,7 +278,7 @@ def test_the_conservative_losses_equal_their_equations(
     params, target, rows = _init(cal_ql, recipe), _init(cal_ql, recipe, 1), _rows()
     calls: list[Any] = []
     key = jax.random.key(7)
-    loss, metrics = critic.loss(recipe, params, target, rows, _of(rows, _record(calls)), key)
+    loss, metrics = {"cal_ql": cal_ql, "cql": cql}[kind].loss(recipe, params, target, rows, _of(rows, _record(calls)), key)
     (next_z, b, log_b), (z, a, log_a) = calls
     np.testing.assert_array_equal(next_z, rows.z_next)
     np.testing.assert_array_equal(z, rows.z)
@@ -287,7 +286,7 @@ def test_the_conservative_losses_equal_their_equations(
 
     r, g, terminal = (np.asarray(x, np.float64) for x in (rows.reward, rows.monte_carlo_return, rows.terminal))
     g = g if kind == "cal_ql" else np.full_like(g, -np.inf)  # CQL takes no entry's maximum with a return
-    wide_z, wide_next = np.broadcast_to(z, (4, B, F)), np.broadcast_to(next_z, (4, B, F))
+    wide_z, wide_next = (np.broadcast_to(x, (4, B, F)) for x in (z, next_z))
     following = _numpy_q(target, wide_next, b).min(0)
     y = r + 0.9 * (1.0 - terminal) * (following.max(0) if max_backup else following[0])
     q_data = _numpy_q(params, z, np.asarray(rows.action))
@@ -367,8 +366,7 @@ def test_the_one_action_of_a_policy_without_densities_stands_for_all_its_samples
     loss, metrics = cal_ql.loss(recipe, params, params, rows, _of(rows, _one), jax.random.key(0))
     z = np.asarray(rows.z)
     uniform = np.asarray(jax.random.uniform(jax.random.split(jax.random.key(0), 5)[2], (4, B, D), minval=-1.0, maxval=1.0))
-    g = np.asarray(rows.monte_carlo_return)
-    q_data = _numpy_q(params, z, np.asarray(rows.action))
+    g, q_data = np.asarray(rows.monte_carlo_return), _numpy_q(params, z, np.asarray(rows.action))
     v = np.concatenate(
         [
             _numpy_q(params, np.broadcast_to(z, (4, B, F)), uniform),
@@ -387,8 +385,7 @@ def test_the_one_action_of_a_policy_without_densities_stands_for_all_its_samples
 
 def test_the_term_on_a_subset_of_members_is_an_unbiased_estimate_of_the_sum() -> None:
     recipe = _recipe(kind="cal_ql", ensemble=5, subset_min=2, cql_weight=0.5)
-    q = np.random.default_rng(0).normal(size=(5, B)).astype(np.float32)
-    ood = np.random.default_rng(1).normal(size=(5, B)).astype(np.float32)
+    q, ood = np.random.default_rng(0).normal(size=(2, 5, B)).astype(np.float32)
     pairs = [
         float(cal_ql.conservative_loss(recipe.critic, jnp.asarray(ood[[i, j]]), jnp.asarray(q[[i, j]]), None)[0])
         for i in range(5)

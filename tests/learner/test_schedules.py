@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -229,3 +231,29 @@ def test_bfloat16_products_change_features_little_and_parameters_not_at_all(kind
         export.host_parameters(agents[1], states[1]), *arguments
     )
     np.testing.assert_allclose(exported, agents[1].act(agents[1].policy_parameters(states[1]), *arguments), atol=1e-2)
+
+
+# --- convolutions and loops ---------------------------------------------------------------------------------------------
+
+
+def in_loops(hlo: str) -> str:
+    """The computations that the loops of an HLO module run, those that they call included."""
+    bodies = dict(re.findall(r"^(?:ENTRY )?%?([\w.\-]+) [^\n]*\{\n(.*?)^\}", hlo, re.MULTILINE | re.DOTALL))
+    called = {name: set(re.findall(r"(?:to_apply|calls|body|condition)=%?([\w.\-]+)", text)) for name, text in bodies.items()}
+    due, found = [name for text in bodies.values() for name in re.findall(r"body=%?([\w.\-]+)", text)], set()
+    while due:
+        if (name := due.pop()) not in found:
+            found.add(name)
+            due += called[name]
+    return "".join(bodies[name] for name in found)
+
+
+@pytest.mark.parametrize("kind", ["patch", "conv"])
+def test_no_convolution_is_inside_a_loop_on_a_cpu(kind: str) -> None:
+    """Their gradients are many times slower there; everything else is rolled."""
+    agent = Agent(small_recipe(encoder={"kind": kind}), CAMERA, ACTION)
+    batches = random_batch(np.random.default_rng(0), CAMERA, 2, lead=(3, 2))
+    hlo = agent.update_block("online").lower(begun(agent), batches).as_text(dialect="hlo")
+    loops = in_loops(hlo)
+    assert (" convolution(" in hlo) == (kind == "conv") and " convolution(" not in loops
+    assert (" dot(" in loops) == (kind == "patch")
